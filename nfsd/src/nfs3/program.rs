@@ -1,0 +1,189 @@
+//! Dispatch: from a call to its handler, from a handle's bytes to an object, from an outcome to an answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use replica::fs::Status;
+use replica::handle::GroupHandle;
+use replica::ids::{ExportId, Handle};
+
+use super::limits::{DIR_BYTES_MAX, IO_BYTES_MAX, UDP_BYTES_MAX};
+use super::reply::Form;
+use super::{change, read, readdir};
+use crate::exports::{ExportEntry, Exports};
+use crate::handle;
+use crate::rpc::{Call, Program, ReplyBody, Responder, Transport};
+use crate::xdr::{Encoder, XdrError};
+
+/// Procedure numbers, RFC 1813 section 3.
+mod procedure {
+    pub const NULL: u32 = 0;
+    pub const GETATTR: u32 = 1;
+    pub const SETATTR: u32 = 2;
+    pub const LOOKUP: u32 = 3;
+    pub const ACCESS: u32 = 4;
+    pub const READLINK: u32 = 5;
+    pub const READ: u32 = 6;
+    pub const WRITE: u32 = 7;
+    pub const CREATE: u32 = 8;
+    pub const MKDIR: u32 = 9;
+    pub const SYMLINK: u32 = 10;
+    pub const MKNOD: u32 = 11;
+    pub const REMOVE: u32 = 12;
+    pub const RMDIR: u32 = 13;
+    pub const RENAME: u32 = 14;
+    pub const LINK: u32 = 15;
+    pub const READDIR: u32 = 16;
+    pub const READDIRPLUS: u32 = 17;
+    pub const FSSTAT: u32 = 18;
+    pub const FSINFO: u32 = 19;
+    pub const PATHCONF: u32 = 20;
+    pub const COMMIT: u32 = 21;
+}
+
+/// NFS v3 over the exports of one service.
+pub struct Nfs3 {
+    exports: Arc<Exports>,
+}
+
+/// Why a handler has nothing to ask the file system.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Refused {
+    /// The arguments do not decode.
+    Garbage(XdrError),
+    /// They do, but the object cannot be named, or the call cannot be meant.
+    Status(Status),
+}
+
+impl From<XdrError> for Refused {
+    fn from(e: XdrError) -> Self {
+        Self::Garbage(e)
+    }
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// A call on its way through a handler.
+pub(super) struct Request<'a> {
+    exports: &'a Exports,
+    pub call: &'a Call,
+}
+
+/// What a handle names, whether it is still there or not.
+pub(super) struct Object {
+    pub entry: ExportEntry,
+    pub handle: Handle,
+}
+
+impl Object {
+    pub fn export(&self) -> ExportId {
+        self.entry.handle.id()
+    }
+
+    pub fn group(&self) -> &GroupHandle {
+        &self.entry.handle
+    }
+}
+
+impl Request<'_> {
+    /// The object of a handle: BADHANDLE if this server never gave it out, STALE if its export is not here.
+    pub fn object(&self, fh: &Bytes) -> Result<Object, Status> {
+        let (export, handle) = handle::decode(fh).map_err(|_| Status::BadHandle)?;
+        let entry = self.exports.get(export).ok_or(Status::Stale)?;
+        Ok(Object { entry, handle })
+    }
+
+    /// Most data of one READ or WRITE over the transport that the call came by, bytes.
+    pub fn io_bytes_max(&self) -> u32 {
+        match self.call.transport {
+            Transport::Tcp => IO_BYTES_MAX,
+            Transport::Udp => UDP_BYTES_MAX,
+        }
+    }
+
+    /// Most results of one READDIR or READDIRPLUS over that transport, bytes.
+    pub fn dir_bytes_max(&self) -> u32 {
+        self.io_bytes_max().min(DIR_BYTES_MAX)
+    }
+
+    /// The caller, as the object's export sees it.
+    pub fn cred(&self, object: &Object) -> proto::op::Cred {
+        object.entry.policy.squash(&self.call.cred)
+    }
+}
+
+/// What a procedure found in applied state. It leaves only if the export is served after it was found.
+pub(super) struct Answer {
+    pub group: GroupHandle,
+    pub body: ReplyBody,
+}
+
+/// A handler of a procedure that changes nothing.
+type Inline = fn(&Request<'_>) -> Result<Answer, Refused>;
+
+impl Nfs3 {
+    /// Serves these exports.
+    pub fn new(exports: impl Into<Arc<Exports>>) -> Self {
+        Self { exports: exports.into() }
+    }
+
+    /// Answers at once. `optional` is how many optional parts (post_op_attr, pre_op_attr) the failed results
+    /// have; without an object none is known.
+    fn inline(&self, call: &Call, responder: Responder, optional: usize, handler: Inline) {
+        match handler(&Request { exports: &self.exports, call }) {
+            Ok(answer) if answer.group.serving() => responder.accept(answer.body),
+            Ok(_) => responder.close(),
+            Err(Refused::Garbage(_)) => responder.garbage_args(),
+            Err(Refused::Status(status)) => {
+                let mut e = Encoder::with_capacity(16);
+                e.u32(status as u32);
+                for _ in 0..optional {
+                    e.bool(false);
+                }
+                responder.accept(e);
+            }
+        }
+    }
+
+    /// Answers when the operation is committed and applied.
+    fn change(&self, call: &Call, responder: Responder, form: Form, handler: change::Handler) {
+        change::run(&Request { exports: &self.exports, call }, responder, form, handler);
+    }
+}
+
+impl Program for Nfs3 {
+    fn call(&self, call: Call, responder: Responder) {
+        use procedure::*;
+        tracing::trace!(xid = call.xid, procedure = call.procedure, client = %call.client, "NFS call");
+        match call.procedure {
+            // RFC 1813 section 3.3.0.
+            NULL => responder.accept(Encoder::with_capacity(0)),
+            GETATTR => self.inline(&call, responder, 0, read::getattr),
+            SETATTR => self.change(&call, responder, Form::Wcc, change::setattr),
+            LOOKUP => self.inline(&call, responder, 1, read::lookup),
+            ACCESS => self.inline(&call, responder, 1, read::access),
+            READLINK => self.inline(&call, responder, 1, read::readlink),
+            READ => self.inline(&call, responder, 1, read::read),
+            WRITE => self.change(&call, responder, Form::Write, change::write),
+            CREATE => self.change(&call, responder, Form::Made, change::create),
+            MKDIR => self.change(&call, responder, Form::Made, change::mkdir),
+            SYMLINK => self.change(&call, responder, Form::Made, change::symlink),
+            MKNOD => self.change(&call, responder, Form::Made, change::mknod),
+            REMOVE => self.change(&call, responder, Form::Wcc, change::remove),
+            RMDIR => self.change(&call, responder, Form::Wcc, change::rmdir),
+            RENAME => self.change(&call, responder, Form::Rename, change::rename),
+            LINK => self.change(&call, responder, Form::Link, change::link),
+            READDIR => self.inline(&call, responder, 1, readdir::readdir),
+            READDIRPLUS => self.inline(&call, responder, 1, readdir::readdirplus),
+            FSSTAT => self.inline(&call, responder, 1, read::fsstat),
+            FSINFO => self.inline(&call, responder, 1, read::fsinfo),
+            PATHCONF => self.inline(&call, responder, 1, read::pathconf),
+            COMMIT => self.inline(&call, responder, 2, read::commit),
+            _ => responder.proc_unavail(),
+        }
+    }
+}

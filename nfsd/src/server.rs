@@ -1,0 +1,146 @@
+//! The door for the composition root: which exports there are, and one [`Service`] per virtual IP.
+//!
+//! Every program answers on every listener of a service, so that a firewall need only open 2049 and, for the
+//! portmapper's clients, 111. A service shows only the exports that it was made with.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use replica::ids::ExportId;
+use tokio::runtime::Handle;
+
+use crate::exports::{ExportEntry, Exports};
+use crate::mount::{self, Mount};
+use crate::nfs3::Nfs3;
+use crate::portmap::{self, Mapping, Portmap, Protocol};
+use crate::rpc::budget::Budget;
+pub use crate::rpc::{Limits, Registry};
+use crate::rpc::{accept, udp};
+use crate::service::Shared;
+pub use crate::service::{BoxFuture, ConnectionInfo, Counts, DrainTimeout, Ending, OnAccept, Service, Tuple};
+
+/// NFS, RFC 1813 section 1.2.
+pub const NFS_PROGRAM: u32 = 100_003;
+/// The version of NFS that is served.
+pub const NFS_VERSION: u32 = 3;
+
+/// What a service listens on, and what it shows there.
+pub struct Listen {
+    /// The exports that its clients see.
+    pub exports: Vec<ExportId>,
+    /// Bound and listening.
+    pub tcp: Vec<TcpListener>,
+    /// Bound to the virtual IP, so that answers leave from it.
+    pub udp: Vec<UdpSocket>,
+    /// The port that the portmapper gives out for NFS and MOUNT: one of the above, ordinarily 2049.
+    pub nfs_port: u16,
+    /// Called with each accepted connection, before it is read.
+    pub on_accept: OnAccept,
+}
+
+/// Why a service cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The export was not added.
+    #[error("export {0} is not known to this server: add it before its service begins")]
+    UnknownExport(ExportId),
+    /// A socket cannot be used.
+    #[error("register a listening socket with the runtime: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// The front end of a node.
+pub struct Server {
+    limits: Limits,
+    budget: Arc<Budget>,
+    exports: Mutex<HashMap<ExportId, ExportEntry>>,
+}
+
+impl Server {
+    /// Shows nothing yet.
+    pub fn new(limits: Limits) -> Self {
+        let budget = Arc::new(Budget::new(limits.total_bytes_max));
+        Self { limits, budget, exports: Mutex::default() }
+    }
+
+    /// Services that begin from now on may show this export.
+    pub fn add_export(&self, entry: ExportEntry) {
+        self.exports.lock().insert(entry.handle.id(), entry);
+    }
+
+    /// Services that begin from now on do not know it any more.
+    pub fn remove_export(&self, id: ExportId) {
+        self.exports.lock().remove(&id);
+    }
+
+    /// Bytes of requests and replies in memory, over all services.
+    pub fn bytes_in_flight(&self) -> usize {
+        self.budget.used()
+    }
+
+    /// Begins to serve on these sockets.
+    pub fn serve(&self, listen: Listen, runtime: &Handle) -> Result<Service, ServeError> {
+        let exports = self.visible(&listen.exports)?;
+        let registry = registry(exports, listen.nfs_port);
+        self.serve_registry(registry, listen, runtime)
+    }
+
+    /// The same with any programs: `listen`'s exports and port are not looked at.
+    pub fn serve_registry(
+        &self,
+        registry: Registry,
+        listen: Listen,
+        runtime: &Handle,
+    ) -> Result<Service, ServeError> {
+        let _context = runtime.enter();
+        let tcp = listen.tcp.into_iter().map(into_tokio_tcp).collect::<io::Result<Vec<_>>>()?;
+        let udp = listen.udp.into_iter().map(into_tokio_udp).collect::<io::Result<Vec<_>>>()?;
+        let shared =
+            Arc::new(Shared::new(registry, self.limits.clone(), self.budget.clone(), listen.on_accept));
+        for listener in tcp {
+            runtime.spawn(accept::listen(listener, shared.clone()));
+        }
+        for socket in udp {
+            runtime.spawn(udp::serve(socket, shared.clone()));
+        }
+        if self.limits.idle_s > 0 {
+            runtime.spawn(accept::close_idle(shared.clone()));
+        }
+        Ok(Service::new(shared))
+    }
+
+    fn visible(&self, ids: &[ExportId]) -> Result<Exports, ServeError> {
+        let all = self.exports.lock();
+        let entries = ids.iter().map(|id| all.get(id).cloned().ok_or(ServeError::UnknownExport(*id)));
+        entries.collect()
+    }
+}
+
+/// Every program of a service.
+fn registry(exports: Exports, nfs_port: u16) -> Registry {
+    let programs = [
+        (portmap::PROGRAM, portmap::VERSION, portmap::PORT),
+        (NFS_PROGRAM, NFS_VERSION, nfs_port),
+        (mount::PROGRAM, mount::VERSION, nfs_port),
+    ];
+    let table = programs.iter().flat_map(|&(program, version, port)| {
+        [Protocol::Tcp, Protocol::Udp].map(|protocol| Mapping { program, version, protocol, port })
+    });
+    Registry::new()
+        .with(portmap::PROGRAM, portmap::VERSION..=portmap::VERSION, Portmap::new(table.collect()))
+        .with(NFS_PROGRAM, NFS_VERSION..=NFS_VERSION, Arc::new(Nfs3::new(exports.clone())))
+        .with(mount::PROGRAM, mount::VERSION..=mount::VERSION, Mount::new(Arc::new(exports)))
+}
+
+fn into_tokio_tcp(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+fn into_tokio_udp(socket: UdpSocket) -> io::Result<tokio::net::UdpSocket> {
+    socket.set_nonblocking(true)?;
+    tokio::net::UdpSocket::from_std(socket)
+}

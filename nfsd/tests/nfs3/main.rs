@@ -1,0 +1,8 @@
+//! NFS v3 over a socket, against the real state machine: what each procedure does, what bad input gets, what a
+//! retransmission gets, and when nothing may be said at all.
+
+mod bad_input;
+mod harness;
+mod procedures;
+mod retransmission;
+mod serving;

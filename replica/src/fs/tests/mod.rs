@@ -1,0 +1,10 @@
+//! Tests of the state machine as a whole.
+
+mod durability;
+mod harness;
+mod model;
+mod permissions;
+mod random;
+mod readdir;
+mod retransmission;
+mod semantics;

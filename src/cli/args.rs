@@ -1,0 +1,206 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::bench::Workload;
+use crate::config::Durability;
+
+/// A highly available NFSv3 server pair.
+#[derive(Debug, Parser)]
+#[command(name = "hanfs", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (usage, configuration, nobody answers)."
+)]
+pub struct Cli {
+    /// The cluster's configuration [default: $HANFS_CONFIG, else /etc/hanfs/hanfs.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which node this is, or which to ask [default: $HANFS_NODE, else the host's name, else the only node]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub node: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node
+    Serve,
+    /// The part of a node that `serve` starts and watches
+    #[command(hide = true)]
+    Server,
+    /// Run the witness
+    Witness,
+    /// How the cluster is: one line of health and its reason, then the details
+    Status(StatusArgs),
+    /// Let this node (or --node) serve exports that the other one serves or served
+    Takeover(TakeoverArgs),
+    /// Give exports back to their home nodes
+    Giveback(GivebackArgs),
+    /// A node's history
+    Events(EventsArgs),
+    /// Work on the configuration
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Write a commented configuration and the cluster's keys
+    Init(InitArgs),
+    /// A whole cluster on this machine, without root: write, kill a node, carry on, verify
+    Demo(DemoArgs),
+    /// Measure an unreplicated node and a replicated pair on this machine, without root
+    Bench(BenchArgs),
+    /// Work on exports through the built-in client; say what pauses and errors there were
+    #[command(hide = true)]
+    Exercise(ExerciseArgs),
+}
+
+/// `hanfs config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say what is wrong with it
+    Check,
+}
+
+/// `hanfs status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// As JSON, with stable keys
+    #[arg(long)]
+    pub json: bool,
+    /// Again each second
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `hanfs takeover`.
+#[derive(Debug, Args)]
+pub struct TakeoverArgs {
+    /// Paths or ids of exports
+    #[arg(value_name = "EXPORT", required_unless_present = "all", conflicts_with = "all")]
+    pub exports: Vec<String>,
+    /// Every export
+    #[arg(long)]
+    pub all: bool,
+    /// List what speaks for and against it, and do nothing
+    #[arg(long, conflicts_with = "force")]
+    pub check: bool,
+    /// Serve what this node has, whatever the other one may have: says what that discards, and needs --yes
+    #[arg(long)]
+    pub force: bool,
+    /// With --force: I have read what is discarded
+    #[arg(long, requires = "force")]
+    pub yes: bool,
+}
+
+/// `hanfs giveback`.
+#[derive(Debug, Args)]
+pub struct GivebackArgs {
+    /// Paths or ids of exports
+    #[arg(value_name = "EXPORT", required_unless_present = "all", conflicts_with = "all")]
+    pub exports: Vec<String>,
+    /// Every export
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `hanfs events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Wait for more
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The newest N
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub newest: u32,
+}
+
+/// `hanfs init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The nodes, one or two: as in `a=10.77.0.11 b=10.77.0.12`
+    #[arg(value_name = "NAME=ADDRESS[:PORT]", required = true, num_args = 1..=2)]
+    pub nodes: Vec<String>,
+    /// The witness
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub witness: Option<String>,
+    /// An export: what clients mount, the node that serves it, where
+    #[arg(long = "export", value_name = "PATH:HOME:VIP/PREFIX", required = true)]
+    pub exports: Vec<String>,
+    /// Where to write to
+    #[arg(long, value_name = "DIR", default_value = "/etc/hanfs")]
+    pub dir: PathBuf,
+    /// Where there is a configuration already, leave it and call that a success
+    #[arg(long, hide = true)]
+    pub once: bool,
+}
+
+/// `hanfs demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Leave the cluster running at the end and say how to mount it
+    #[arg(long)]
+    pub keep: bool,
+    /// Where its files go [default: a new directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `hanfs bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// How long each workload runs each time
+    #[arg(long, value_name = "S", default_value = "1", value_parser = bench_time)]
+    pub seconds: Duration,
+    /// How often everything is measured; the figures are medians
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// These workloads only; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<Workload>,
+    /// What a reply promises
+    #[arg(long, value_name = "disk|memory", default_value = "disk", value_parser = durability)]
+    pub durability: Durability,
+    /// As JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// As a section of docs/benchmarks.md
+    #[arg(long)]
+    pub markdown: bool,
+    /// On which disk: a directory in which a new one is made [default: the one for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Long enough to count anything, short enough to wait for.
+fn bench_time(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|s| (0.01..=600.0).contains(s));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected 0.01 to 600 seconds".to_owned())
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    [Durability::Disk, Durability::Memory]
+        .into_iter()
+        .find(|d| d.as_str() == text)
+        .ok_or_else(|| "expected disk or memory".to_owned())
+}
+
+/// `hanfs exercise`.
+#[derive(Debug, Args)]
+pub struct ExerciseArgs {
+    /// What to work on
+    #[arg(value_name = "ADDRESS:/EXPORT", required = true)]
+    pub exports: Vec<String>,
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub seconds: u64,
+    /// Where NFS and MOUNT answer
+    #[arg(long, value_name = "PORT", default_value_t = 2049)]
+    pub port: u16,
+}

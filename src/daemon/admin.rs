@@ -1,0 +1,195 @@
+//! The admin interface of this node. Administrators and both nodes may call it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use proto::admin::{
+    Check, Event, EventsRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult,
+    admin_server,
+};
+use replica::ids::voter;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use super::export::Export;
+use super::hub::{Answer, Exports, HubInput, HubView};
+use super::session::PeerLink;
+use super::status;
+use super::witness_link::WitnessLink;
+use crate::config::Config;
+use crate::events::Events;
+use crate::tls::{Principal, caller};
+
+/// An order that takes longer has failed, or its end is to be seen in `status`.
+const ORDER_MAX: Duration = Duration::from_secs(15);
+
+/// See the module.
+#[derive(Clone)]
+pub struct AdminService {
+    /// The cluster's.
+    pub config: Config,
+    /// This node's name.
+    pub node: String,
+    /// When the process began.
+    pub started_ns: u64,
+    /// All exports.
+    pub exports: Arc<Exports>,
+    /// The session.
+    pub peer: Option<Arc<PeerLink>>,
+    /// The witness.
+    pub witness: Option<Arc<WitnessLink>>,
+    /// Who decides.
+    pub hub: mpsc::UnboundedSender<HubInput>,
+    /// What it shows.
+    pub view: Arc<Mutex<HubView>>,
+    /// History.
+    pub events: Arc<Events>,
+}
+
+impl AdminService {
+    fn chosen(&self, request: &TakeoverRequest) -> Result<Vec<Arc<Export>>, Status> {
+        if request.all {
+            return Ok(self.exports.all().cloned().collect());
+        }
+        request
+            .exports
+            .iter()
+            .map(|wanted| {
+                self.config.export(wanted).and_then(|e| self.exports.get(e.id)).ok_or_else(|| {
+                    let known: Vec<_> = self.config.exports.iter().map(|e| e.path.as_str()).collect();
+                    Status::not_found(format!("no export {wanted}; there are {}", known.join(", ")))
+                })
+            })
+            .collect()
+    }
+
+    fn checks(&self, export: &Export, to_peer: bool) -> Vec<Check> {
+        let raft = export.with_group(|g| g.node_status());
+        let check = |name: &str, ok: bool, detail: String| Check { name: name.to_owned(), ok, detail };
+        let session = self.peer.as_ref().map(|p| p.state());
+        let mut checks = vec![check("the export runs on this node", raft.is_some(), String::new())];
+        if let Some(session) = session {
+            checks.push(check("the nodes are connected", session.up, session.error));
+            checks.push(check(
+                "the other node's guardian is connected",
+                self.view.lock().peer_guardian,
+                "without it, the virtual IP is released only when its lease is over".to_owned(),
+            ));
+        }
+        if let Some(witness) = &self.witness {
+            let state = witness.state();
+            checks.push(check("the witness answers", state.up, state.error));
+        }
+        if let Some(raft) = raft {
+            let leads = raft.leader == Some(export.me);
+            checks.push(check(
+                "somebody serves it now",
+                raft.leader.is_some(),
+                format!("term {}", raft.term),
+            ));
+            checks.push(check(
+                "both copies are in sync",
+                raft.in_sync,
+                format!("applied {}, committed {}, last {}", raft.applied, raft.commit, raft.last),
+            ));
+            if !to_peer && leads {
+                checks.push(check("this node does not serve it already", false, String::new()));
+            }
+        }
+        checks
+    }
+
+    async fn order(&self, make: impl FnOnce(Answer) -> HubInput) -> Result<(), String> {
+        let (answer, outcome) = oneshot::channel();
+        self.hub.send(make(answer)).map_err(|_| "the server is stopping".to_owned())?;
+        match tokio::time::timeout(ORDER_MAX, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err("the server is stopping".to_owned()),
+            Err(_) => {
+                Err(format!("it has not happened within {} s: see `hanfs status`", ORDER_MAX.as_secs()))
+            }
+        }
+    }
+
+    /// What a forced takeover gives up, as far as it can be known here.
+    fn would_discard(&self, export: &Export) -> String {
+        let other = self.config.peer_of(&self.node).map_or("the other node", |n| n.name.as_str());
+        match export.with_group(|g| g.node_status()) {
+            None => "this node has no copy of it".to_owned(),
+            Some(raft) => format!(
+                "{} would be served from this node's copy as of entry {} (term {}); every change after it that only {other} has is discarded when {other} comes back, locks are not kept, and if {other} still serves, both do",
+                export.config.path, raft.last, raft.term
+            ),
+        }
+    }
+
+    async fn one(&self, export: Arc<Export>, request: &TakeoverRequest) -> TakeoverResult {
+        let started = Instant::now();
+        let leader = export.with_group(|g| g.node_status().leader).flatten();
+        let home_voter = voter::HOME;
+        let target = if request.giveback { home_voter } else { export.me };
+        let to_peer = target != export.me;
+        let mut result = TakeoverResult { export: export.config.path.clone(), ..TakeoverResult::default() };
+        if request.check {
+            result.checks = self.checks(&export, to_peer);
+            result.ok = result.checks.iter().all(|c| c.ok);
+            return result;
+        }
+        let outcome = if request.force && !request.confirmed {
+            result.would_discard = self.would_discard(&export);
+            Err("not confirmed".to_owned())
+        } else if request.force {
+            self.order(|answer| HubInput::Force(export.id(), answer)).await
+        } else if leader == Some(target) {
+            Ok(())
+        } else if to_peer {
+            self.order(|answer| HubInput::GiveAway(export.id(), answer)).await
+        } else {
+            self.order(|answer| HubInput::TakeOver(export.id(), answer)).await
+        };
+        result.ok = outcome.is_ok();
+        result.message = match outcome {
+            Ok(()) if leader == Some(target) => "it is there already".to_owned(),
+            Ok(()) => "done".to_owned(),
+            Err(why) => why,
+        };
+        result.took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        result
+    }
+}
+
+fn admit<T>(request: &Request<T>) -> Result<(), Status> {
+    match caller(request) {
+        Some(Principal::Admin | Principal::Node(_)) => Ok(()),
+        Some(other) => Err(Status::permission_denied(format!("{other} may not administer nodes"))),
+        None => Err(Status::unauthenticated("no certificate of this cluster")),
+    }
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for AdminService {
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        admit(&request)?;
+        Ok(Response::new(status::reply(self)))
+    }
+
+    async fn takeover(&self, request: Request<TakeoverRequest>) -> Result<Response<TakeoverReply>, Status> {
+        admit(&request)?;
+        let request = request.into_inner();
+        let mut results = Vec::new();
+        for export in self.chosen(&request)? {
+            results.push(self.one(export, &request).await);
+        }
+        Ok(Response::new(TakeoverReply { results }))
+    }
+
+    async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        admit(&request)?;
+        Ok(Response::new(Box::pin(self.events.answer(&request.into_inner()).map(Ok))))
+    }
+}

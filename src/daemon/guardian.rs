@@ -1,0 +1,61 @@
+//! `hanfs serve`: the guardian's configuration, from the cluster's.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use failover::guardian::{
+    Driver, GuardianConfig, GuardianExport, GuardianPeer, GuardianTiming, ServerCommand,
+};
+use failover::net::Port;
+
+use super::identity::Identity;
+use crate::config::Config;
+use crate::config::model;
+use crate::tls::{Credentials, Principal};
+
+/// Runs until the server ends for good or a signal asks for it.
+pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
+    let credentials = Credentials::load(&config.tls_files(&Principal::Node(node.clone())))?;
+    let identity = Identity::new(*config.cluster.as_bytes(), &node)?;
+    let peer = match config.peer_of(&node) {
+        Some(peer) => Some(GuardianPeer {
+            endpoint: credentials.endpoint(&Principal::Node(peer.name.clone()), peer.peer_address())?,
+            hello: identity.hello(Vec::new()),
+        }),
+        None => None,
+    };
+    let exports = config
+        .exports
+        .iter()
+        .map(|e| GuardianExport { id: e.id, vip: e.vip.address, interface: e.interface.clone() })
+        .collect();
+    let guardian = GuardianConfig {
+        server: ServerCommand {
+            program: "/proc/self/exe".into(),
+            args: ["server", "--config"]
+                .map(OsString::from)
+                .into_iter()
+                .chain([config.path.clone().into_os_string()])
+                .chain(["--node".into(), node.into()])
+                .collect(),
+            envs: Vec::new(),
+        },
+        exports,
+        ports: ports(config.network),
+        driver: match config.network.driver {
+            model::Driver::Netlink => Driver::Netlink,
+            model::Driver::Loopback => Driver::Loopback,
+        },
+        peer,
+        timing: GuardianTiming::default(),
+    };
+    Ok(ExitCode::from(failover::guardian::run(guardian)?))
+}
+
+fn ports(network: model::Network) -> Vec<Port> {
+    [network.nfs_port, network.portmap_port]
+        .into_iter()
+        .filter(|port| *port != 0)
+        .flat_map(|port| [Port::tcp(port), Port::udp(port)])
+        .collect()
+}

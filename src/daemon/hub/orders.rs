@@ -1,0 +1,51 @@
+//! Administrators who wait, and the order to stop.
+
+use super::*;
+
+impl Hub {
+    /// Tells the administrators who wait for the export to be served by that side.
+    pub(super) fn answer(&mut self, id: ExportId, side: Side, outcome: &Result<(), String>) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.export == id && waiting.side == side {
+                let _ = waiting.answer.send(outcome.clone());
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
+    }
+
+    pub(super) fn wait(&mut self, export: ExportId, side: Side, answer: Answer) {
+        self.waiting.push(Waiting { export, side, answer });
+    }
+
+    /// Everything that is served here goes to the peer first, as in a planned takeover. Returns when that has taken long
+    /// enough.
+    pub(super) fn begin_stop(&mut self) -> tokio::time::Instant {
+        let exports: Vec<ExportId> = self.exports.all().map(|e| e.id()).collect();
+        for export in exports {
+            if self.in_sync.get(&export) == Some(&true) && self.policy.is_up(export) {
+                self.policy(PolicyInput::Order(Order::HandOver { export }));
+            }
+        }
+        tokio::time::Instant::now() + HAND_OVER_MAX
+    }
+
+    pub(super) fn nothing_is_served(&self) -> bool {
+        self.exports
+            .all()
+            .all(|export| !self.policy.is_up(export.id()) || self.in_sync.get(&export.id()) != Some(&true))
+    }
+
+    /// The groups stop cleanly.
+    pub(super) async fn stop(&mut self) {
+        self.guardian.stopping().await;
+        for export in self.exports.all().cloned().collect::<Vec<_>>() {
+            self.guardian.drop_vip(export.id(), false).await;
+            self.front.stop(export.id(), false);
+            let _ = tokio::task::spawn_blocking(move || {
+                export.stop(State::Stopped("the server is stopping".to_owned()));
+            })
+            .await;
+        }
+    }
+}

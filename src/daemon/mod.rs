@@ -1,0 +1,25 @@
+//! The running parts: the guardian (`serve`), the server it watches, and the witness.
+//!
+//! `server` puts everything together: exports and their groups, the session with the peer, the hub that carries out
+//! the failover policy, the front end, and the admin interface. Nothing in here decides what is true; it only connects.
+
+mod admin;
+mod copy;
+mod data_dir;
+mod export;
+mod front;
+mod guardian;
+mod hub;
+mod identity;
+mod server;
+mod service;
+mod session;
+mod status;
+mod tuples;
+mod verdict;
+mod witness;
+mod witness_link;
+
+pub use guardian::serve;
+pub use server::server;
+pub use witness::witness;

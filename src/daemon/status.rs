@@ -1,0 +1,222 @@
+//! What this node says of itself: the facts of [`StatusReply`], and what is wrong, in sentences.
+
+use std::sync::Arc;
+
+use proto::admin::problem::Severity;
+use proto::admin::{ExportStatus, LinkStatus, Problem, StatusReply};
+use replica::clock::{monotonic_ns, wall_ns};
+use replica::group::Group;
+use replica::ids::voter;
+use replica::node::{NodeStatus, Role};
+
+use super::admin::AdminService;
+use super::export::{Export, State};
+use super::session::LinkState;
+use crate::config::ArbiterKind;
+
+/// The whole reply.
+pub fn reply(node: &AdminService) -> StatusReply {
+    let mut problems = Vec::new();
+    let peer = link(
+        node.config.peer_of(&node.node).map(|p| (p.name.clone(), p.peer_address().to_string())),
+        node.peer.as_ref().map(|l| l.state()),
+    );
+    let witness = link(
+        node.config.witness.as_ref().map(|w| ("witness".to_owned(), w.address.to_string())),
+        node.witness.as_ref().map(|l| l.state()),
+    );
+    for (link, severity) in [(&peer, Severity::Warning), (&witness, Severity::Warning)] {
+        if link.configured && !link.connected {
+            let name =
+                if link.name == "witness" { "the witness".to_owned() } else { format!("node {}", link.name) };
+            let why =
+                if link.last_error.is_empty() { String::new() } else { format!(": {}", link.last_error) };
+            problems.push(problem(severity, format!("{name} is not connected{why}"), link.since_ns));
+        }
+    }
+    let exports = node.exports.all().map(|export| one(node, export, &mut problems)).collect();
+    StatusReply {
+        cluster: node.config.cluster.to_string(),
+        node: node.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_ns: node.started_ns,
+        exports,
+        problems,
+        peer: Some(peer),
+        witness: Some(witness),
+        resident_bytes: resident_bytes(),
+    }
+}
+
+fn problem(severity: Severity, text: String, since_ns: u64) -> Problem {
+    Problem { severity: severity.into(), text, since_ns }
+}
+
+fn link(who: Option<(String, String)>, state: Option<LinkState>) -> LinkStatus {
+    let Some((name, address)) = who else { return LinkStatus::default() };
+    let state = state.unwrap_or(LinkState { up: false, since_ns: 0, error: String::new() });
+    LinkStatus {
+        name,
+        address,
+        configured: true,
+        connected: state.up,
+        since_ns: state.since_ns,
+        last_error: state.error,
+    }
+}
+
+fn one(node: &AdminService, export: &Arc<Export>, problems: &mut Vec<Problem>) -> ExportStatus {
+    let config = &export.config;
+    let mut status = ExportStatus {
+        path: config.path.clone(),
+        id: config.id.to_string(),
+        vip: config.vip.to_string(),
+        home: config.home.clone(),
+        mirror: node.config.mirror_of(config).map(|n| n.name.clone()).unwrap_or_default(),
+        durability: config.durability.as_str().to_owned(),
+        ..ExportStatus::default()
+    };
+    {
+        let view = node.view.lock();
+        status.vip_held = view.vip.get(&config.id).copied().unwrap_or(false);
+        status.connections = view.connections.get(&config.id).copied().unwrap_or(0);
+        status.last_takeover = view.takeovers.get(&config.id).cloned();
+    }
+    export.with(|state| match state {
+        State::Running(group) => {
+            let raft = group.node_status();
+            running(&mut status, group, &raft);
+            if status.role == "candidate" {
+                status.stopped_reason = undecided(node, export);
+            }
+            judge(node, &status, &raft, problems);
+        }
+        State::Copying(progress) => {
+            status.role = "copying".to_owned();
+            status.copy_bytes = progress.bytes;
+            status.copy_bytes_done = progress.bytes_done;
+            problems.push(problem(
+                Severity::Warning,
+                format!(
+                    "{} is being copied to this node: it is not protected until that is done",
+                    config.path
+                ),
+                0,
+            ));
+        }
+        State::Stopped(why) => {
+            status.role = "stopped".to_owned();
+            status.stopped_reason.clone_from(why);
+            problems.push(problem(
+                Severity::Critical,
+                format!("{} does not run on this node: {why}", config.path),
+                0,
+            ));
+        }
+    });
+    status
+}
+
+/// Why this node does not serve an export that it knows no primary of.
+fn undecided(node: &AdminService, export: &Export) -> String {
+    let refused = node.view.lock().verdicts.get(&export.id()).cloned();
+    match (refused, node.config.arbiter.kind) {
+        (Some(why), _) => why,
+        (None, ArbiterKind::None) if node.peer.is_some() => {
+            let path = &export.config.path;
+            format!(
+                "no arbiter is configured: it waits for the other node, or for `hanfs takeover --force {path}`"
+            )
+        }
+        (None, _) => "no node is elected".to_owned(),
+    }
+}
+
+fn running(status: &mut ExportStatus, group: &Group, raft: &NodeStatus) {
+    let fs = group.progress();
+    let (first, last) = group.log_range();
+    status.role = match raft.role {
+        Role::Leader => "primary",
+        Role::Follower if raft.leader.is_some() => "backup",
+        Role::Follower | Role::Candidate => "candidate",
+    }
+    .to_owned();
+    status.primary = match raft.leader {
+        Some(voter::HOME) => status.home.clone(),
+        Some(voter::MIRROR) => status.mirror.clone(),
+        _ => String::new(),
+    };
+    status.serving = raft.serving && monotonic_ns() < group.lease_until_ns();
+    status.term = raft.term;
+    status.first_index = first;
+    status.last_index = last;
+    status.commit_index = raft.commit;
+    status.applied_index = fs.applied;
+    status.durable_index = raft.durable;
+    status.checkpoint_index = fs.checkpoint;
+    status.backup_in_sync = raft.in_sync;
+    status.backup_index = raft.peer_match;
+    status.solo_since_ns = raft.solo_since_ns.map_or(0, since_wall);
+    status.recovering = raft.recovering;
+    status.digest_index = fs.digest_index;
+    status.digest = fs.digest_at_index;
+    status.files = fs.files;
+    status.bytes_used = fs.bytes_used;
+    status.wal_bytes = group.wal_bytes();
+    status.reply_cache_entries = fs.reply_cache_entries;
+    status.reply_cache_bytes = fs.reply_cache_bytes;
+}
+
+/// A monotonic instant as wall time.
+fn since_wall(at_ns: u64) -> u64 {
+    wall_ns().saturating_sub(monotonic_ns().saturating_sub(at_ns))
+}
+
+fn judge(node: &AdminService, status: &ExportStatus, raft: &NodeStatus, problems: &mut Vec<Problem>) {
+    let path = &status.path;
+    let paired = node.peer.is_some();
+    if raft.divergent {
+        problems.push(problem(
+            Severity::Critical,
+            format!(
+                "{path}: both nodes went on without each other, and neither yields by itself. Choose whose changes are \
+                 given up; stop hanfs there, move its directory of this export aside, and start it: the other node's \
+                 copy replaces it"
+            ),
+            0,
+        ));
+    } else if status.role == "candidate" {
+        problems.push(problem(
+            Severity::Critical,
+            format!("{path} is served by nobody that this node knows of: {}", status.stopped_reason),
+            0,
+        ));
+    } else if status.role == "primary" && !status.serving {
+        problems.push(problem(Severity::Critical, format!("{path}: the primary has no lease"), 0));
+    }
+    if status.solo_since_ns != 0 {
+        problems.push(problem(
+            Severity::Warning,
+            format!("{path} runs solo on {}: there is one copy only", node.node),
+            status.solo_since_ns,
+        ));
+    } else if paired && status.role == "primary" && !status.backup_in_sync {
+        problems.push(problem(Severity::Warning, format!("{path}: the backup is not in sync"), 0));
+    }
+    if raft.recovering {
+        problems.push(problem(
+            Severity::Warning,
+            format!("{path}: this host went down without a clean stop; its copy waits to be completed by the other node"),
+            0,
+        ));
+    }
+}
+
+/// This process's resident memory, bytes; 0 where the kernel does not say.
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    // SAFETY: sysconf has no preconditions and touches no memory of ours.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages * u64::try_from(page).unwrap_or(4096)
+}

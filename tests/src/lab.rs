@@ -1,0 +1,321 @@
+//! The lab: two nodes and a witness in network namespaces, and a virtual machine with a real Linux kernel client.
+//!
+//! The scripts in `tests/lab/` make it (see the README there). It needs root; everything is in namespaces of its own,
+//! nothing reaches the machine's network. [`Lab`] starts the program under test in it, drives client and nodes, and takes everything
+//! down when it is dropped.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::binary;
+
+/// Home of each export, with its virtual IP.
+pub const EXPORTS: [(&str, &str, &str); 2] = [("/one", "a", "10.77.0.100"), ("/two", "b", "10.77.0.101")];
+
+/// See the module.
+pub struct Lab {
+    scripts: PathBuf,
+    /// Data, configuration and logs of this run.
+    pub dir: PathBuf,
+    nodes: [Option<Child>; 2],
+    witness: Option<Child>,
+}
+
+impl Lab {
+    /// Makes the network, the virtual machine `c1`, and a fresh cluster that is not started yet.
+    pub fn up() -> Self {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab");
+        let root = std::env::var("HANFS_LAB_DIR").unwrap_or_else(|_| "/tmp/hanfs-lab".into());
+        let dir = Path::new(&root).join("cluster");
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("make the cluster's directory");
+        let mut lab = Self { scripts, dir, nodes: [None, None], witness: None };
+        lab.script("vm.py", &["stop-all"]);
+        lab.script("net.sh", &["down"]);
+        lab.must("net.sh", &["up"]);
+        lab.must("vm.py", &["start", "c1"]);
+        lab.configure();
+        lab
+    }
+
+    fn configure(&mut self) {
+        let config = self.dir.join("config");
+        let mut args = vec!["init".to_owned(), "--dir".into(), config.display().to_string()];
+        args.extend(["a=10.77.0.11:7400", "b=10.77.0.12:7400"].map(str::to_owned));
+        args.extend(["--witness", "10.77.0.13:7400"].map(str::to_owned));
+        for (path, home, vip) in EXPORTS {
+            args.extend(["--export".into(), format!("{path}:{home}:{vip}/24")]);
+        }
+        let out = Command::new(binary::hanfs()).args(&args).output().expect("run hanfs init");
+        assert!(out.status.success(), "hanfs init: {}", text(&out));
+        let file = config.join("hanfs.toml");
+        let toml = std::fs::read_to_string(&file).expect("read the configuration");
+        std::fs::write(&file, adapt(&toml, &self.dir)).expect("write the configuration");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.join("config/hanfs.toml")
+    }
+
+    fn script(&self, name: &str, args: &[&str]) -> Output {
+        Command::new(self.scripts.join(name))
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("run a script of the lab")
+    }
+
+    fn must(&self, name: &str, args: &[&str]) -> String {
+        let out = self.script(name, args);
+        assert!(out.status.success(), "{name} {args:?}: {}", text(&out));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    fn spawn(&self, namespace: &str, log: &str, args: &[&str]) -> Child {
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.dir.join(log)).expect("open a log");
+        Command::new("ip")
+            .args(["netns", "exec", &format!("hanfs-{namespace}")])
+            .arg(binary::hanfs())
+            .args(args)
+            .args(["--config", &self.config().display().to_string()])
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("share the log"))
+            .stderr(log)
+            .spawn()
+            .expect("start a process in the lab")
+    }
+
+    /// Starts node `a` or `b` (its guardian, which starts its server).
+    pub fn start_node(&mut self, name: &str) {
+        let child = self.spawn(name, &format!("node-{name}.log"), &["serve", "--node", name]);
+        self.nodes[index(name)] = Some(child);
+    }
+
+    /// Starts the witness.
+    pub fn start_witness(&mut self) {
+        self.witness = Some(self.spawn("w", "witness.log", &["witness"]));
+    }
+
+    /// SIGKILL to every process of a node at once: guardian and server.
+    pub fn kill_node(&mut self, name: &str) {
+        if let Some(child) = self.nodes[index(name)].take() {
+            kill_tree(child);
+        }
+    }
+
+    /// A node's host is gone from one instant to the next: nothing more leaves it, not even a refusal.
+    pub fn lose_host(&mut self, name: &str) {
+        self.must("net.sh", &["cut", name]);
+        self.kill_node(name);
+    }
+
+    /// It has booted again, with no address but its own, and its node starts.
+    pub fn host_returns(&mut self, name: &str) {
+        for (_, _, vip) in EXPORTS {
+            let _ = Command::new("ip")
+                .args(["-n", &format!("hanfs-{name}"), "address", "del", &format!("{vip}/32"), "dev", "eth0"])
+                .output();
+        }
+        self.must("net.sh", &["heal", name]);
+        self.start_node(name);
+    }
+
+    /// SIGKILL to the server process of a node; its guardian lives.
+    pub fn kill_server(&self, name: &str) {
+        let guardian = self.nodes[index(name)].as_ref().expect("the node runs").id();
+        for pid in children(guardian) {
+            kill(pid);
+        }
+    }
+
+    /// SIGKILL to the witness.
+    pub fn kill_witness(&mut self) {
+        if let Some(child) = self.witness.take() {
+            kill_tree(child);
+        }
+    }
+
+    /// Runs a program of the cluster's in a node's namespace, as an administrator there would.
+    pub fn hanfs(&self, node: &str, args: &[&str]) -> Output {
+        Command::new("ip")
+            .args(["netns", "exec", &format!("hanfs-{node}")])
+            .arg(binary::hanfs())
+            .args(args)
+            .args(["--config", &self.config().display().to_string(), "--node", node])
+            .stdin(Stdio::null())
+            .output()
+            .expect("run hanfs")
+    }
+
+    /// A node's own view, as `hanfs status --json` gives it; `None` where it does not answer.
+    pub fn status(&self, node: &str) -> Option<Value> {
+        let out = self.hanfs(node, &["status", "--json"]);
+        let value: Value = serde_json::from_slice(&out.stdout).ok()?;
+        // It falls back to the other node: that one's view is asked for by its own name.
+        (value["node"] == node).then_some(value)
+    }
+
+    /// An export in a node's view.
+    pub fn export(&self, node: &str, path: &str) -> Option<Value> {
+        let status = self.status(node)?;
+        status["exports"].as_array()?.iter().find(|e| e["path"] == path).cloned()
+    }
+
+    /// Waits until `path` is served by `node`; with `protected`, with its backup in sync.
+    pub fn wait_served(&self, path: &str, node: &str, protected: bool) {
+        self.wait(&format!("{path} on {node}, protected: {protected}"), || {
+            let Some(export) = self.export(node, path) else { return false };
+            export["serving"] == true
+                && export["vip_held"] == true
+                && (!protected || export["backup_in_sync"] == true)
+        });
+    }
+
+    /// Waits for something, looking a few times a second, for a minute at most.
+    pub fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(60) {
+            if done() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        panic!("{what}: not within a minute\n{}", self.describe());
+    }
+
+    /// What the nodes say, and the ends of the logs.
+    pub fn describe(&self) -> String {
+        let mut all = String::new();
+        for node in ["a", "b"] {
+            all += &format!("-- status of {node}\n{}\n", text(&self.hanfs(node, &["status"])));
+        }
+        for log in ["node-a.log", "node-b.log", "witness.log"] {
+            let text = std::fs::read_to_string(self.dir.join(log)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let end = lines[lines.len().saturating_sub(40)..].join("\n");
+            all += &format!("-- {log}\n{end}\n");
+        }
+        all
+    }
+
+    /// Runs a shell script on the client; its output. Fails the test if the script fails.
+    pub fn client(&self, timeout_s: u32, script: &str) -> String {
+        let out = self.try_client(timeout_s, script);
+        assert!(out.status.success(), "on the client: {script}\n{}\n{}", text(&out), self.describe());
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// The same; the caller judges.
+    pub fn try_client(&self, timeout_s: u32, script: &str) -> Output {
+        self.script("vm.py", &["run", "-t", &timeout_s.to_string(), "c1", "--", script])
+    }
+
+    /// Copies a file of this machine's into a directory of the client's.
+    pub fn put(&self, file: &str, dir: &str) {
+        self.must("vm.py", &["put", "c1", file, dir]);
+    }
+
+    /// A way to the client for another thread.
+    pub fn client_access(&self) -> Client {
+        Client { vm: self.scripts.join("vm.py") }
+    }
+
+    /// Waits until both replicas of every export stand at the same index, and compares what they are made of.
+    pub fn assert_replicas_equal(&self, when: &str) {
+        for (path, _, _) in EXPORTS {
+            let mut seen = (Value::Null, Value::Null);
+            self.wait(&format!("{path}: equal replicas {when}"), || {
+                let (Some(a), Some(b)) = (self.export("a", path), self.export("b", path)) else {
+                    return false;
+                };
+                seen = (a.clone(), b.clone());
+                a["applied_index"] == b["applied_index"] && a["digest_index"] == b["digest_index"]
+            });
+            assert_eq!(
+                seen.0["digest"], seen.1["digest"],
+                "{path} differs between the nodes {when}: {seen:?}"
+            );
+        }
+    }
+}
+
+/// The client VM.
+pub struct Client {
+    vm: PathBuf,
+}
+
+impl Client {
+    /// Runs a shell script there.
+    pub fn run(&self, timeout_s: u32, script: &str) -> Output {
+        Command::new(&self.vm)
+            .args(["run", "-t", &timeout_s.to_string(), "c1", "--", script])
+            .stdin(Stdio::null())
+            .output()
+            .expect("run vm.py")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.kill_node("a");
+        self.kill_node("b");
+        self.kill_witness();
+        self.script("vm.py", &["stop-all"]);
+        self.script("net.sh", &["down"]);
+    }
+}
+
+/// Data directories below the run's own; the peers' traffic over the replication link.
+fn adapt(toml: &str, dir: &Path) -> String {
+    let mut out = String::new();
+    for line in toml.lines() {
+        let line = match line.trim() {
+            "data = \"/var/lib/hanfs\"" if !out.contains("data-a") => {
+                format!("data = \"{}/data-a\"", dir.display())
+            }
+            "data = \"/var/lib/hanfs\"" => format!("data = \"{}/data-b\"", dir.display()),
+            "data = \"/var/lib/hanfs-witness\"" => format!("data = \"{}/data-w\"", dir.display()),
+            "squash = \"root\"" => "squash = \"none\"".to_owned(),
+            _ => line.to_owned(),
+        };
+        out += &line;
+        out.push('\n');
+    }
+    if !out.contains("squash = \"none\"") {
+        out = out.replace("[[exports]]\n", "[[exports]]\nsquash = \"none\"\n");
+    }
+    out
+}
+
+fn index(name: &str) -> usize {
+    usize::from(name == "b")
+}
+
+/// The text of a command's output, both streams.
+pub fn text(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// `ip netns exec` becomes the program itself, so the child is the guardian.
+fn kill_tree(mut child: Child) {
+    let mut victims = vec![child.id()];
+    victims.extend(children(child.id()));
+    victims.into_iter().for_each(kill);
+    let _ = child.wait();
+}

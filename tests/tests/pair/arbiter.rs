@@ -1,0 +1,108 @@
+//! Goal: without a witness, a survivor goes on if and only if its arbiter allows it, and says so; nothing acknowledged is
+//! lost by it. Method: kill the primary's processes under load, with each kind of arbiter.
+
+use hanfs_tests::pair::cluster::{ONE, serves, text};
+use hanfs_tests::pair::{Cluster, Load, Shape};
+use tempfile::TempDir;
+
+/// A verdict is for people to know; a node that missed one is rebuilt, whatever it holds.
+const WORDS_OF_A_VERDICT: [&str; 4] =
+    ["verdict: ", "this node goes on alone", "the peer went on without this node", "it is to be copied anew"];
+const ROUNDS: u64 = 60;
+
+/// Kills `a`, which serves; `b` goes on after its verdict; `a` comes back as its backup.
+async fn survive(shape: &Shape, after_takeover: impl Fn(&Cluster)) {
+    let mut cluster = Cluster::start(shape).await;
+    cluster.expect_in_logs(&WORDS_OF_A_VERDICT);
+    let load = Load::start(&cluster.target(ONE), "load", 2).await;
+    load.more(ROUNDS).await;
+    cluster.kill_node("a");
+    cluster.wait_served("b", ONE).await;
+    after_takeover(&cluster);
+    load.more(ROUNDS).await;
+    cluster.start_node("a");
+    cluster.wait_mirrored("b", ONE).await;
+    load.more(2 * ROUNDS).await;
+    let result = cluster.take_over("a", ONE).await;
+    assert!(result.ok, "{result:?}");
+    let written = load.finish().await;
+    assert!(written.verify().await > 0);
+    cluster.assert_equal_digests("after the reunion").await;
+    assert!(cluster.assert_same_on_disk() > 0);
+    cluster.assert_calm_logs();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fenced_the_other_goes_on() {
+    let dir = TempDir::new().expect("make a directory");
+    let marker = dir.path().join("fenced");
+    let command = format!("command = [\"/bin/sh\", \"-c\", \"echo $1 >> {}\", \"fence\"]", marker.display());
+    let shape = Shape::with_arbiter(format!("kind = \"fence\"\n{command}\ntimeout_ms = 10000"));
+    survive(&shape, |_| {
+        let said = std::fs::read_to_string(&marker).expect("the command has run");
+        assert!(said.lines().all(|line| line == "a"), "the node to fence is the last argument: {said:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_path_to_the_peer_for_the_whole_time_the_other_goes_on() {
+    survive(&Shape::with_arbiter("kind = \"fail-stop\"\ntimeout_ms = 3000"), |_| {}).await;
+}
+
+/// Kills `a`; `b` may not serve. Returns what its status says.
+async fn stranded(cluster: &mut Cluster, why: &str) {
+    cluster.kill_node("a");
+    cluster
+        .wait("the status is CRITICAL and says why", async || {
+            let line = cluster.health().await.line();
+            line.starts_with("CRITICAL: ") && line.contains(why)
+        })
+        .await;
+    let export = cluster.export("b", ONE).await.expect("b answers");
+    assert!(!serves(&export) && !export.serving, "{export:?}");
+    let status = cluster.hanfs("b", &["status"]);
+    assert_eq!(status.status.code(), Some(2), "{}", text(&status));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_that_fails_leaves_the_survivor_waiting() {
+    let command = "command = [\"/bin/sh\", \"-c\", \"echo no power switch; exit 3\"]";
+    let shape = Shape::with_arbiter(format!("kind = \"fence\"\n{command}\ntimeout_ms = 10000"));
+    let mut cluster = Cluster::start(&shape).await;
+    cluster.expect_in_logs(&["not served: node a could not be fenced (exit code 3"]);
+    let load = Load::start(&cluster.target(ONE), "load", 1).await;
+    load.more(ROUNDS).await;
+    stranded(&mut cluster, "could not be fenced").await;
+    cluster.start_node("a");
+    load.more(ROUNDS).await;
+    assert!(load.finish().await.verify().await > 0);
+    cluster.assert_calm_logs();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_arbiter_a_person_decides() {
+    let mut cluster = Cluster::start(&Shape::with_arbiter("kind = \"none\"")).await;
+    cluster.expect_in_logs(&WORDS_OF_A_VERDICT);
+    let load = Load::start(&cluster.target(ONE), "load", 1).await;
+    load.more(ROUNDS).await;
+    stranded(&mut cluster, "no arbiter is configured").await;
+
+    let asked = cluster.hanfs("b", &["takeover", "--force", ONE]);
+    let said = text(&asked);
+    assert_eq!(asked.status.code(), Some(1), "{said}");
+    assert!(said.contains("forced takeover by b") && said.contains("Nothing was done"), "{said}");
+    assert!(said.contains("as of entry"), "{said}");
+    assert!(cluster.export("b", ONE).await.is_some_and(|e| !e.serving));
+
+    let done = cluster.hanfs("b", &["takeover", "--force", "--yes", ONE]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    cluster.wait_served("b", ONE).await;
+    load.more(ROUNDS).await;
+    cluster.start_node("a");
+    cluster.wait_mirrored("b", ONE).await;
+    load.more(2 * ROUNDS).await;
+    assert!(load.finish().await.verify().await > 0);
+    cluster.assert_equal_digests("after the reunion").await;
+    cluster.assert_calm_logs();
+}
