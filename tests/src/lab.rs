@@ -127,10 +127,22 @@ impl Lab {
 
     /// SIGKILL to the server process of a node; its guardian lives.
     pub fn kill_server(&self, name: &str) {
+        self.signal_server(name, rustix::process::Signal::KILL);
+    }
+
+    /// SIGSTOP to the server process of a node: its kernel goes on acknowledging, nobody answers.
+    pub fn stop_server(&self, name: &str) {
+        self.signal_server(name, rustix::process::Signal::STOP);
+    }
+
+    /// SIGCONT after [`Self::stop_server`].
+    pub fn continue_server(&self, name: &str) {
+        self.signal_server(name, rustix::process::Signal::CONT);
+    }
+
+    fn signal_server(&self, name: &str, signal: rustix::process::Signal) {
         let guardian = self.nodes[index(name)].as_ref().expect("the node runs").id();
-        for pid in children(guardian) {
-            kill(pid);
-        }
+        children(guardian).into_iter().for_each(|pid| send(pid, signal));
     }
 
     /// SIGKILL to the witness.
@@ -307,8 +319,12 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 fn kill(pid: u32) {
+    send(pid, rustix::process::Signal::KILL);
+}
+
+fn send(pid: u32, signal: rustix::process::Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
