@@ -15,6 +15,12 @@ use crate::binary;
 /// Home of each export, with its virtual IP.
 pub const EXPORTS: [(&str, &str, &str); 2] = [("/one", "a", "10.77.0.100"), ("/two", "b", "10.77.0.101")];
 
+/// A pause this long is of another kind than a takeover: a client that nobody tells of a lost connection waits for 60 s. It is no
+/// bound on a takeover, for the machine may be slow and emulates the client. Milliseconds.
+const PAUSE_MS_MAX: u64 = 15_000;
+/// How long a load runs before something happens to it.
+const WARM_UP: Duration = Duration::from_secs(3);
+
 /// See the module.
 pub struct Lab {
     scripts: PathBuf,
@@ -235,6 +241,52 @@ impl Lab {
     /// A way to the client for another thread.
     pub fn client_access(&self) -> Client {
         Client { vm: self.scripts.join("vm.py") }
+    }
+
+    /// Mounts every export on the client, with no options, under `/mnt`, and puts the writer there.
+    pub fn mount_all(&self) {
+        let writer = self.scripts.join("writer.py");
+        self.put(&writer.display().to_string(), "/root");
+        for (path, _, vip) in EXPORTS {
+            let script = format!(
+                "mkdir -p /mnt{path} && mount -t nfs {vip}:{path} /mnt{path} && grep ' /mnt{path} nfs ' /proc/mounts"
+            );
+            self.client(60, &script);
+        }
+    }
+
+    /// Has the client work on every export for some seconds, in directories of this name, while `event` happens after
+    /// the first few. What its programs were told is compared with what is there, and removed. The longest pause of
+    /// any of its rounds (some ten operations), ms.
+    pub fn under_load(&mut self, name: &str, seconds: u32, event: impl FnOnce(&mut Self)) -> u64 {
+        let client = self.client_access();
+        let script = format!(
+            "w() {{ python3 /root/writer.py \"$@\"; }}
+             w work /mnt/one/{name} {seconds} /root/one.json & p=$!
+             w work /mnt/two/{name} {seconds} /root/two.json && wait $p && w verify /root/one.json && w verify /root/two.json &&
+             rm -r /mnt/one/{name} /mnt/two/{name}"
+        );
+        let load = std::thread::spawn(move || client.run(seconds + 180, &script));
+        std::thread::sleep(WARM_UP);
+        event(self);
+        let out = load.join().expect("the load ran");
+        assert!(out.status.success(), "{name}: {}\n{}", text(&out), self.describe());
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let pause =
+            lines.filter_map(|v| v["stall_ms"].as_u64()).max().expect("the load says its longest pause");
+        println!("{name}: longest pause of the client {pause} ms");
+        assert!(pause < PAUSE_MS_MAX, "{name}: the client stalled for {pause} ms\n{}", self.describe());
+        pause
+    }
+
+    /// Gives every export back to its home that is not there, and waits until all are protected.
+    pub fn give_back(&self) {
+        for (path, home, _) in EXPORTS {
+            let out = self.hanfs(home, &["giveback", path]);
+            assert!(out.status.success(), "{}\n{}", text(&out), self.describe());
+            self.wait_served(path, home, true);
+        }
     }
 
     /// Waits until both replicas of every export stand at the same index, and compares what they are made of.

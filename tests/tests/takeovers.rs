@@ -5,14 +5,8 @@
 //! HANFS_TAKEOVERS=50 says how often each kind (2 where HANFS_TEST_LAB is set and it is not). HANFS_TAKEOVER_KINDS=killed,planned
 //! chooses among them. Needs root.
 
-use std::sync::mpsc;
-use std::time::Duration;
-
 use hanfs_tests::lab::{EXPORTS, Lab, text};
 
-/// A takeover that takes this long is none: a client that stalled for so long met a sequence that is wrong (a lost connection that
-/// nobody tells it about costs it 60 s), not a slow machine. Milliseconds.
-const STALL_MS_MAX: u64 = 15_000;
 /// The load runs for so long around each event, seconds.
 const LOAD_S: u32 = 10;
 
@@ -80,24 +74,29 @@ fn takeovers_of_every_kind_cost_a_kernel_client_a_pause_and_nothing_else() {
     for (path, home, _) in EXPORTS {
         lab.wait_served(path, home, true);
     }
-    lab.put(concat!(env!("CARGO_MANIFEST_DIR"), "/lab/writer.py"), "/root");
-    for (path, _, vip) in EXPORTS {
-        lab.client(60, &format!("mkdir -p /mnt{path} && mount -t nfs {vip}:{path} /mnt{path}"));
-    }
-    let mut table = String::from("| event | times | p50 ms | p99 ms | longest ms | giveback, longest ms |\n| --- | --- | --- | --- | --- | --- |\n");
+    lab.mount_all();
+    let mut table = String::from(
+        "| event | times | p50 ms | p99 ms | longest ms | giveback, longest ms |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
     for kind in KINDS.iter().filter(|kind| chosen.is_empty() || chosen.contains(&kind.name)) {
         let mut there = Vec::new();
         let mut back = Vec::new();
         for i in 0..times {
             there.push(takeover(&mut lab, kind, i));
-            back.push(giveback(&lab, kind, i));
+            back.push(giveback(&mut lab, kind, i));
             println!("{} {i}: {} ms, giveback {} ms", kind.name, there[i], back[i]);
         }
         lab.assert_replicas_equal(kind.what);
         there.sort_unstable();
         let rank = |percent: usize| there[(there.len() * percent).div_ceil(100).max(1) - 1];
         let longest_back = back.iter().max().copied().unwrap_or_default();
-        table += &format!("| {} | {times} | {} | {} | {} | {longest_back} |\n", kind.what, rank(50), rank(99), rank(100));
+        table += &format!(
+            "| {} | {times} | {} | {} | {} | {longest_back} |\n",
+            kind.what,
+            rank(50),
+            rank(99),
+            rank(100)
+        );
     }
     println!("{table}");
     lab.client(120, "umount /mnt/one /mnt/two");
@@ -105,66 +104,17 @@ fn takeovers_of_every_kind_cost_a_kernel_client_a_pause_and_nothing_else() {
 
 /// Node a goes under load and comes back; the longest pause of the client, ms.
 fn takeover(lab: &mut Lab, kind: &Kind, i: usize) -> u64 {
-    let pause = under_load(lab, &format!("{}-{i}", kind.name), |lab| {
+    let pause = lab.under_load(&format!("{}-{i}", kind.name), LOAD_S, |lab| {
         (kind.happen)(lab);
         lab.wait_served("/one", "b", false);
         (kind.mend)(lab);
     });
     lab.wait_served("/one", "b", true);
+    lab.wait_served("/two", "b", true);
     pause
 }
 
-fn giveback(lab: &Lab, kind: &Kind, i: usize) -> u64 {
-    let mut pause = 0;
-    for (path, home, _) in EXPORTS {
-        if lab.export(home, path).is_some_and(|export| export["serving"] == true) {
-            continue;
-        }
-        pause = pause.max(under_load_of(lab, &format!("{}-back-{i}{}", kind.name, path.replace('/', "-")), |lab| {
-            let out = lab.hanfs(home, &["giveback", path]);
-            assert!(out.status.success(), "{}\n{}", text(&out), lab.describe());
-            lab.wait_served(path, home, true);
-        }));
-    }
-    pause
-}
-
-fn under_load_of(lab: &Lab, name: &str, event: impl FnOnce(&Lab)) -> u64 {
-    let client = lab.client_access();
-    let script = script(name);
-    std::thread::scope(|scope| {
-        let (tx, rx) = mpsc::channel();
-        scope.spawn(move || tx.send(client.run(LOAD_S + 120, &script)));
-        std::thread::sleep(Duration::from_secs(3));
-        event(lab);
-        judge(lab, name, &rx.recv().expect("the load ran"))
-    })
-}
-
-fn under_load(lab: &mut Lab, name: &str, event: impl FnOnce(&mut Lab)) -> u64 {
-    let client = lab.client_access();
-    let script = script(name);
-    let load = std::thread::spawn(move || client.run(LOAD_S + 120, &script));
-    std::thread::sleep(Duration::from_secs(3));
-    event(lab);
-    judge(lab, name, &load.join().expect("the load ran"))
-}
-
-/// Both exports are worked on; what was written is verified and removed.
-fn script(name: &str) -> String {
-    format!(
-        "w() {{ python3 /root/writer.py \"$@\"; }}
-         w work /mnt/one/{name} {LOAD_S} /root/one.json & p=$!
-         w work /mnt/two/{name} {LOAD_S} /root/two.json && wait $p && w verify /root/one.json && w verify /root/two.json &&
-         rm -r /mnt/one/{name} /mnt/two/{name}"
-    )
-}
-
-fn judge(lab: &Lab, name: &str, out: &std::process::Output) -> u64 {
-    assert!(out.status.success(), "{name}: {}\n{}", text(out), lab.describe());
-    let lines = String::from_utf8_lossy(&out.stdout).into_owned();
-    let pauses = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let pause = pauses.filter_map(|v| v["stall_ms"].as_u64()).max().expect("the load says its longest pause");
-    assert!(pause < STALL_MS_MAX, "{name}: the client stalled for {pause} ms\n{}", lab.describe());
-    pause
+/// Both exports go home under load.
+fn giveback(lab: &mut Lab, kind: &Kind, i: usize) -> u64 {
+    lab.under_load(&format!("{}-{i}-back", kind.name), LOAD_S, |lab| lab.give_back())
 }

@@ -61,11 +61,17 @@ pub(crate) enum End {
 
 /// Sets what every connection needs. `TCP_USER_TIMEOUT` bounds how long a client may leave a reply
 /// unacknowledged or its window shut.
+///
+/// `SO_LINGER` of 0 is for the close that nobody decides: where this process is killed its kernel sends an RST, and a
+/// Linux client reconnects at once. After a FIN it would still be closing its end when the address moves, and if the
+/// new host's RST meets that, the client's calls sleep for 3 s (`call_connect_status`). A close that is decided
+/// says how, in [`prepare_close`].
 pub(crate) fn set_options(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_user_timeout(Some(Duration::from_millis(limits.stalled_ms)))
 }
 
@@ -109,7 +115,9 @@ impl Task {
         match end {
             End::Service(ending) => prepare_close(&self.stream, ending),
             End::Closed => prepare_close(&self.stream, self.service.limits().unserved),
-            End::Eof | End::Truncated | End::Io(_) | End::Record(_) | End::NotACall => {}
+            End::Eof | End::Truncated | End::Io(_) | End::Record(_) | End::NotACall => {
+                prepare_close(&self.stream, Ending::Close);
+            }
         }
     }
 
@@ -283,8 +291,8 @@ fn fill<'a>(slices: &mut [IoSlice<'a>], writing: &'a VecDeque<Wire>, sent: usize
 fn prepare_close(stream: &TcpStream, ending: Ending) {
     let silent = ending == Ending::Silent && set_repair(stream).is_ok();
     let reset = ending == Ending::Reset || (ending == Ending::Silent && !silent);
-    if reset && let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "set SO_LINGER");
+    if !reset && let Err(error) = SockRef::from(stream).set_linger(None) {
+        tracing::debug!(%error, "unset SO_LINGER");
     }
 }
 
