@@ -21,6 +21,68 @@ const PAUSE_MS_MAX: u64 = 15_000;
 /// How long a load runs before something happens to it.
 const WARM_UP: Duration = Duration::from_secs(3);
 
+/// One way for the primary of `/one`, node a, to go.
+pub struct Kind {
+    /// One word, for the command line.
+    pub name: &'static str,
+    /// In a sentence.
+    pub what: &'static str,
+    /// It goes.
+    pub happen: fn(&mut Lab),
+    /// Makes a whole again.
+    pub mend: fn(&mut Lab),
+}
+
+/// All of them.
+pub const KINDS: [Kind; 5] = [
+    Kind {
+        name: "killed",
+        what: "server process killed, its guardian lives",
+        happen: |lab| lab.kill_server("a"),
+        mend: |_| (),
+    },
+    Kind {
+        name: "node",
+        what: "server and guardian killed, the host lives",
+        happen: |lab| lab.kill_node("a"),
+        mend: |lab| lab.start_node("a"),
+    },
+    Kind {
+        name: "host",
+        what: "host gone without a word",
+        happen: |lab| lab.lose_host("a"),
+        mend: |lab| lab.host_returns("a"),
+    },
+    Kind {
+        name: "stopped",
+        what: "server process stopped (SIGSTOP), later continued",
+        happen: |lab| lab.stop_server("a"),
+        mend: |lab| lab.continue_server("a"),
+    },
+    Kind {
+        name: "planned",
+        what: "planned takeover",
+        happen: |lab| {
+            let out = lab.hanfs("b", &["takeover", "/one"]);
+            assert!(out.status.success(), "{}\n{}", text(&out), lab.describe());
+        },
+        mend: |_| (),
+    },
+];
+
+/// How often a test is to repeat itself: HANFS_TAKEOVERS, else `default` where the lab is wanted (HANFS_TEST_LAB, which
+/// `tests/run` sets), else not at all.
+pub fn times(default: usize) -> Option<usize> {
+    match std::env::var("HANFS_TAKEOVERS") {
+        Ok(n) => Some(n.parse().expect("HANFS_TAKEOVERS is a number")),
+        Err(_) if std::env::var_os("HANFS_TEST_LAB").is_some() => Some(default),
+        Err(_) => {
+            println!("skipped: set HANFS_TEST_LAB=1 (needs root)");
+            None
+        }
+    }
+}
+
 /// See the module.
 pub struct Lab {
     scripts: PathBuf,
@@ -28,6 +90,7 @@ pub struct Lab {
     pub dir: PathBuf,
     nodes: [Option<Child>; 2],
     witness: Option<Child>,
+    clients: Vec<String>,
 }
 
 impl Lab {
@@ -38,11 +101,11 @@ impl Lab {
         let dir = Path::new(&root).join("cluster");
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("make the cluster's directory");
-        let mut lab = Self { scripts, dir, nodes: [None, None], witness: None };
+        let mut lab = Self { scripts, dir, nodes: [None, None], witness: None, clients: Vec::new() };
         lab.script("vm.py", &["stop-all"]);
         lab.script("net.sh", &["down"]);
         lab.must("net.sh", &["up"]);
-        lab.must("vm.py", &["start", "c1"]);
+        lab.start_client("c1");
         lab.configure();
         lab
     }
@@ -105,6 +168,35 @@ impl Lab {
     /// Starts the witness.
     pub fn start_witness(&mut self) {
         self.witness = Some(self.spawn("w", "witness.log", &["witness"]));
+    }
+
+    /// Starts another client VM, `c2` to `c9`.
+    pub fn start_client(&mut self, name: &str) {
+        self.must("vm.py", &["start", name]);
+        self.clients.push(name.to_owned());
+    }
+
+    /// A power cut of a client; `while_off` happens; it boots again and its statd tells the servers, as after any boot. Its
+    /// disk forgets everything but statd's own state, which it would have kept.
+    pub fn power_cycle(&self, client: &str, while_off: impl FnOnce(&Self)) {
+        let kept = self.dir.join(format!("{client}-statd"));
+        let kept = kept.display().to_string();
+        self.must("vm.py", &["get", client, "/var/lib/nfs", &kept]);
+        self.must("vm.py", &["stop", client]);
+        while_off(self);
+        self.must("vm.py", &["start", client]);
+        self.must("vm.py", &["put", client, &format!("{kept}/nfs"), "/var/lib"]);
+        self.must("vm.py", &["run", "-t", "60", client, "--", "sm-notify -f"]);
+    }
+
+    /// Starts the witness and both nodes, and waits until every export is at its home and protected.
+    pub fn start_all(&mut self) {
+        self.start_witness();
+        self.start_node("a");
+        self.start_node("b");
+        for (path, home, _) in EXPORTS {
+            self.wait_served(path, home, true);
+        }
     }
 
     /// SIGKILL to every process of a node at once: guardian and server.
@@ -221,37 +313,34 @@ impl Lab {
         all
     }
 
-    /// Runs a shell script on the client; its output. Fails the test if the script fails.
+    /// Runs a shell script on client `c1`; its output. Fails the test if the script fails.
     pub fn client(&self, timeout_s: u32, script: &str) -> String {
-        let out = self.try_client(timeout_s, script);
+        let out = self.client_named("c1").run(timeout_s, script);
         assert!(out.status.success(), "on the client: {script}\n{}\n{}", text(&out), self.describe());
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
-    /// The same; the caller judges.
-    pub fn try_client(&self, timeout_s: u32, script: &str) -> Output {
-        self.script("vm.py", &["run", "-t", &timeout_s.to_string(), "c1", "--", script])
+    /// Copies a program of the lab's to a client's `/root`.
+    pub fn put_to(&self, client: &str, program: &str) {
+        self.must("vm.py", &["put", client, &self.scripts.join(program).display().to_string(), "/root"]);
     }
 
-    /// Copies a file of this machine's into a directory of the client's.
-    pub fn put(&self, file: &str, dir: &str) {
-        self.must("vm.py", &["put", "c1", file, dir]);
+    /// A way to a client for another thread.
+    pub fn client_named(&self, name: &str) -> Client {
+        Client { vm: self.scripts.join("vm.py"), name: name.to_owned() }
     }
 
-    /// A way to the client for another thread.
-    pub fn client_access(&self) -> Client {
-        Client { vm: self.scripts.join("vm.py") }
-    }
-
-    /// Mounts every export on the client, with no options, under `/mnt`, and puts the writer there.
+    /// Mounts every export on every client, with no options, under `/mnt`, and puts the writer there.
     pub fn mount_all(&self) {
-        let writer = self.scripts.join("writer.py");
-        self.put(&writer.display().to_string(), "/root");
-        for (path, _, vip) in EXPORTS {
-            let script = format!(
-                "mkdir -p /mnt{path} && mount -t nfs {vip}:{path} /mnt{path} && grep ' /mnt{path} nfs ' /proc/mounts"
-            );
-            self.client(60, &script);
+        for client in &self.clients {
+            self.put_to(client, "writer.py");
+            for (path, _, vip) in EXPORTS {
+                let script = format!(
+                    "mkdir -p /mnt{path} && mount -t nfs {vip}:{path} /mnt{path} && grep ' /mnt{path} nfs ' /proc/mounts"
+                );
+                let out = self.client_named(client).run(60, &script);
+                assert!(out.status.success(), "{client}: {script}\n{}\n{}", text(&out), self.describe());
+            }
         }
     }
 
@@ -259,7 +348,7 @@ impl Lab {
     /// the first few. What its programs were told is compared with what is there, and removed. The longest pause of
     /// any of its rounds (some ten operations), ms.
     pub fn under_load(&mut self, name: &str, seconds: u32, event: impl FnOnce(&mut Self)) -> u64 {
-        let client = self.client_access();
+        let client = self.client_named("c1");
         let script = format!(
             "w() {{ python3 /root/writer.py \"$@\"; }}
              w work /mnt/one/{name} {seconds} /root/one.json & p=$!
@@ -308,16 +397,17 @@ impl Lab {
     }
 }
 
-/// The client VM.
+/// A client VM.
 pub struct Client {
     vm: PathBuf,
+    name: String,
 }
 
 impl Client {
     /// Runs a shell script there.
     pub fn run(&self, timeout_s: u32, script: &str) -> Output {
         Command::new(&self.vm)
-            .args(["run", "-t", &timeout_s.to_string(), "c1", "--", script])
+            .args(["run", "-t", &timeout_s.to_string(), &self.name, "--", script])
             .stdin(Stdio::null())
             .output()
             .expect("run vm.py")

@@ -7,21 +7,15 @@
 
 use std::time::Duration;
 
-use hanfs_tests::lab::{EXPORTS, Lab};
+use hanfs_tests::lab::Lab;
 
 #[test]
 fn a_kernel_client_survives_everything() {
-    if std::env::var_os("HANFS_TEST_LAB").is_none() {
-        println!("skipped: set HANFS_TEST_LAB=1 (needs root)");
+    if hanfs_tests::lab::times(1).is_none() {
         return;
     }
     let mut lab = Lab::up();
-    lab.start_witness();
-    lab.start_node("a");
-    lab.start_node("b");
-    for (path, home, _) in EXPORTS {
-        lab.wait_served(path, home, true);
-    }
+    lab.start_all();
     lab.mount_all();
     ordinary_work(&lab);
     lab.assert_replicas_equal("after ordinary work");

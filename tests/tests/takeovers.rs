@@ -5,75 +5,18 @@
 //! HANFS_TAKEOVERS=50 says how often each kind (2 where HANFS_TEST_LAB is set and it is not). HANFS_TAKEOVER_KINDS=killed,planned
 //! chooses among them. Needs root.
 
-use hanfs_tests::lab::{EXPORTS, Lab, text};
+use hanfs_tests::lab::{KINDS, Kind, Lab};
 
 /// The load runs for so long around each event, seconds.
 const LOAD_S: u32 = 10;
 
-/// One way for the primary of `/one`, node a, to go.
-struct Kind {
-    name: &'static str,
-    what: &'static str,
-    happen: fn(&mut Lab),
-    /// Makes a whole again.
-    mend: fn(&mut Lab),
-}
-
-const KINDS: [Kind; 5] = [
-    Kind {
-        name: "killed",
-        what: "server process killed, its guardian lives",
-        happen: |lab| lab.kill_server("a"),
-        mend: |_| (),
-    },
-    Kind {
-        name: "node",
-        what: "server and guardian killed, the host lives",
-        happen: |lab| lab.kill_node("a"),
-        mend: |lab| lab.start_node("a"),
-    },
-    Kind {
-        name: "host",
-        what: "host gone without a word",
-        happen: |lab| lab.lose_host("a"),
-        mend: |lab| lab.host_returns("a"),
-    },
-    Kind {
-        name: "stopped",
-        what: "server process stopped (SIGSTOP), later continued",
-        happen: |lab| lab.stop_server("a"),
-        mend: |lab| lab.continue_server("a"),
-    },
-    Kind {
-        name: "planned",
-        what: "planned takeover",
-        happen: |lab| {
-            let out = lab.hanfs("b", &["takeover", "/one"]);
-            assert!(out.status.success(), "{}\n{}", text(&out), lab.describe());
-        },
-        mend: |_| (),
-    },
-];
-
 #[test]
 fn takeovers_of_every_kind_cost_a_kernel_client_a_pause_and_nothing_else() {
-    let times: usize = match std::env::var("HANFS_TAKEOVERS").map(|n| n.parse()) {
-        Ok(n) => n.expect("HANFS_TAKEOVERS is a number"),
-        Err(_) if std::env::var_os("HANFS_TEST_LAB").is_some() => 2,
-        Err(_) => {
-            println!("skipped: set HANFS_TEST_LAB=1 (needs root)");
-            return;
-        }
-    };
+    let Some(times) = hanfs_tests::lab::times(2) else { return };
     let chosen = std::env::var("HANFS_TAKEOVER_KINDS").unwrap_or_default();
     let chosen: Vec<&str> = chosen.split(',').filter(|kind| !kind.is_empty()).collect();
     let mut lab = Lab::up();
-    lab.start_witness();
-    lab.start_node("a");
-    lab.start_node("b");
-    for (path, home, _) in EXPORTS {
-        lab.wait_served(path, home, true);
-    }
+    lab.start_all();
     lab.mount_all();
     let mut table = String::from(
         "| event | times | p50 ms | p99 ms | longest ms | giveback, longest ms |\n| --- | --- | --- | --- | --- | --- |\n",
