@@ -83,9 +83,13 @@ impl Server {
 
     /// Begins to serve on these sockets.
     pub fn serve(&self, listen: Listen, runtime: &Handle) -> Result<Service, ServeError> {
-        let exports = self.visible(&listen.exports)?;
-        let registry = registry(exports, listen.nfs_port);
+        let registry = self.registry(&listen.exports, listen.nfs_port)?;
         self.serve_registry(registry, listen, runtime)
+    }
+
+    /// Every program of a service that shows these exports, `nfs_port` being where its clients find them.
+    pub fn registry(&self, exports: &[ExportId], nfs_port: u16) -> Result<Registry, ServeError> {
+        Ok(registry(self.visible(exports)?, nfs_port))
     }
 
     /// The same with any programs: `listen`'s exports and port are not looked at.

@@ -2,7 +2,8 @@
 //!
 //! `record` cuts a TCP stream into records, `header` decodes call headers, `registry` finds the program, `call`
 //! and `reply` are what a program sees, `tcp` and `udp` own the sockets, `limits` says how much a client may
-//! make the server keep, `budget` and `connection` count it, and `accept` bounds the connections.
+//! make the server keep, `budget` and `connection` count it, and `accept` bounds the connections. `offline` is all of
+//! it without sockets, for fuzzing.
 
 pub(crate) mod accept;
 pub(crate) mod budget;
@@ -10,6 +11,8 @@ mod call;
 pub(crate) mod connection;
 pub(crate) mod header;
 pub(crate) mod limits;
+#[doc(hidden)]
+pub mod offline;
 pub(crate) mod record;
 mod registry;
 mod reply;

@@ -7,6 +7,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct TestExport {
     pub lease: Arc<LeaseCell>,
     /// While a test holds it, nothing is applied.
     pub gate: Arc<Mutex<()>>,
+    /// Set by a test: the host's disk has no room for what is proposed from now on.
+    pub full: Arc<AtomicBool>,
     applier: Option<JoinHandle<()>>,
     _dir: tempfile::TempDir,
 }
@@ -63,9 +66,10 @@ impl TestExport {
         let (proposals, inbox) = crossbeam_channel::unbounded();
         let path = format!("/export{number}");
         let handle = GroupHandle::new(id, path, fs.clone(), lease.clone(), proposals);
-        let (its_fs, its_gate) = (fs.clone(), gate.clone());
-        let applier = std::thread::spawn(move || apply(&its_fs, &its_gate, &inbox));
-        (Self { id, fs, lease, gate, applier: Some(applier), _dir: dir }, handle)
+        let full = Arc::new(AtomicBool::new(false));
+        let (its_fs, its_gate, its_full) = (fs.clone(), gate.clone(), full.clone());
+        let applier = std::thread::spawn(move || apply(&its_fs, &its_gate, &its_full, &inbox));
+        (Self { id, fs, lease, gate, full, applier: Some(applier), _dir: dir }, handle)
     }
 
     /// The root directory's handle, as MOUNT gives it out.
@@ -75,9 +79,10 @@ impl TestExport {
 }
 
 /// Applies proposals until the last handle of the group is gone.
-fn apply(fs: &Fs, gate: &Mutex<()>, inbox: &Receiver<Proposal>) {
-    for (index, proposal) in (2..).zip(inbox) {
+fn apply(fs: &Fs, gate: &Mutex<()>, full: &AtomicBool, inbox: &Receiver<Proposal>) {
+    for (index, mut proposal) in (2..).zip(inbox) {
         let _open = gate.lock();
+        proposal.op.no_room |= full.load(Ordering::SeqCst);
         let reply = fs.apply(index, 1, Some(&proposal.op), &proposal.payload);
         fs.durable(index).unwrap();
         (proposal.done)(Ok(reply.expect("the entry applies")));
@@ -98,12 +103,25 @@ fn sockets() -> (TcpListener, UdpSocket, SocketAddr) {
     }
 }
 
+/// A service of these exports on a port of its own.
+fn serve(server: &Server, exports: Vec<ExportId>, runtime: &Runtime) -> (Service, SocketAddr) {
+    let (listener, socket, addr) = sockets();
+    let listen = Listen {
+        exports,
+        tcp: vec![listener],
+        udp: vec![socket],
+        nfs_port: addr.port(),
+        on_accept: Arc::new(|_| Box::pin(async {})),
+    };
+    (server.serve(listen, runtime.handle()).unwrap(), addr)
+}
+
 /// A server on a loopback port.
 pub struct TestServer {
     pub exports: Vec<TestExport>,
     pub addr: SocketAddr,
     runtime: Option<Runtime>,
-    service: Option<Service>,
+    services: Vec<Service>,
     server: Option<Server>,
 }
 
@@ -124,16 +142,17 @@ impl TestServer {
             server.add_export(ExportEntry { handle, policy: *policy });
             exports.push(export);
         }
-        let (listener, socket, addr) = sockets();
-        let listen = Listen {
-            exports: exports.iter().map(|e| e.id).collect(),
-            tcp: vec![listener],
-            udp: vec![socket],
-            nfs_port: addr.port(),
-            on_accept: Arc::new(|_| Box::pin(async {})),
-        };
-        let service = server.serve(listen, runtime.handle()).unwrap();
-        Self { exports, addr, runtime: Some(runtime), service: Some(service), server: Some(server) }
+        let ids = exports.iter().map(|e| e.id).collect();
+        let (service, addr) = serve(&server, ids, &runtime);
+        Self { exports, addr, runtime: Some(runtime), services: vec![service], server: Some(server) }
+    }
+
+    /// Another address, behind which only this export is shown.
+    pub fn also_serve(&mut self, export: usize) -> SocketAddr {
+        let server = self.server.as_ref().expect("it lives as long as its services");
+        let (service, addr) = serve(server, vec![self.exports[export].id], self.runtime());
+        self.services.push(service);
+        addr
     }
 
     fn runtime(&self) -> &Runtime {
@@ -190,10 +209,11 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        if let (Some(service), Some(runtime)) = (self.service.take(), self.runtime.take()) {
-            service.reset();
-            runtime.block_on(service.ended());
-            drop(service);
+        if let Some(runtime) = self.runtime.take() {
+            for service in self.services.drain(..) {
+                service.reset();
+                runtime.block_on(service.ended());
+            }
             // With its tasks go the last handles of the groups, and with those the appliers end.
             runtime.shutdown_timeout(PATIENCE);
         }

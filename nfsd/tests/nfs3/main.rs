@@ -2,6 +2,7 @@
 //! retransmission gets, and when nothing may be said at all.
 
 mod bad_input;
+#[allow(dead_code, reason = "shared with the interop tests")]
 mod harness;
 mod procedures;
 mod retransmission;

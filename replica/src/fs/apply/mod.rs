@@ -99,6 +99,8 @@ impl Fs {
         }
         let mut tx = Tx::new(&self.kv, meta, op.clock_ns);
         let reply = match run(&mut tx, op, payload) {
+            // Only now: what fails in any case says why, and the failure tells its objects' attributes.
+            Ok(_) if op.no_room && grows(&op.kind) => tx.failure(Status::NoSpc),
             Ok(done) => tx.reply(&done),
             Err(Stop::Status(status)) => tx.failure(status),
             Err(Stop::Store(error)) => return Err(read_failed(error)),
@@ -196,19 +198,16 @@ fn check_version(op: &Op, index: LogIndex) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// One operation, planned.
 /// May it need more of the host's disk than its log entry?
 fn grows(kind: &Option<Kind>) -> bool {
     use Kind::{Create, Link, Mkdir, Mknod, Symlink, Write};
     matches!(kind, Some(Write(_) | Create(_) | Mkdir(_) | Symlink(_) | Mknod(_) | Link(_)))
 }
 
+/// One operation, planned.
 fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
     let nobody = Cred { uid: NOBODY, gid: NOBODY, gids: Vec::new() };
     let cred = op.cred.as_ref().unwrap_or(&nobody);
-    if op.no_room && grows(&op.kind) {
-        return Err(Status::NoSpc.into());
-    }
     match &op.kind {
         Some(Kind::Incarnation(new)) => tx.start_incarnation(new.verifier),
         Some(Kind::AdoptWitness(new)) => {
