@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proto::op::{Reply, Wcc};
 
 use super::{Done, Stop};
-use crate::fs::Status;
+use crate::fs::{Status, quota};
 use crate::fs::inode::{Inode, Kind};
 use crate::fs::kv::Kv;
 use crate::fs::meta::Meta;
@@ -173,6 +173,31 @@ impl<'a> Tx<'a> {
         let inode = make(file, self.meta.applied);
         self.inodes.push(Slot { inode, state: State::Changed });
         file
+    }
+
+    /// A row as it was before this operation.
+    pub(super) fn row(&self, key: &[u8]) -> Result<Option<Bytes>, Stop> {
+        Ok(self.kv.get(key)?)
+    }
+
+    /// Rows of one kind from `from` on, as they were before this operation, for as long as `visit` says true.
+    pub(super) fn walk(
+        &self,
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), Stop> {
+        let Some(tag) = from.first() else { return Ok(()) };
+        Ok(self.kv.range(from, &[tag.saturating_add(1)], visit)?)
+    }
+
+    /// Sets or deletes a row that is neither an inode's nor an entry's. Each key once.
+    pub(super) fn set_row(&mut self, key: Bytes, value: Option<Bytes>) {
+        self.rows.push((key, value));
+    }
+
+    /// NFS3ERR_DQUOT where what is planned made the export grow past its quota.
+    pub(super) fn check_quota(&self) -> Result<(), Stop> {
+        Ok(quota::check(&self.meta_before, &self.meta)?)
     }
 
     /// The target of a new symbolic link.
