@@ -18,6 +18,7 @@ fn entries() -> Vec<DirEntry> {
             cookie: i,
             name: Bytes::from(vec![b'a'; i as usize]),
             attr: Attr { file_id: 100 + i, file_type: 1, generation: i, ..Attr::default() },
+            searchable: true,
         })
         .collect()
 }

@@ -121,6 +121,8 @@ pub struct DirEntry {
     pub name: Bytes,
     /// What it names.
     pub attr: Attr,
+    /// The caller may look it up. Without search permission on the directory only its name may be told.
+    pub searchable: bool,
 }
 
 /// FSSTAT's figures, bytes and files.

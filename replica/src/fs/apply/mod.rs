@@ -99,7 +99,7 @@ impl Fs {
             }
         }
         let mut tx = Tx::new(&self.kv, meta, op.clock_ns);
-        let planned = run(&mut tx, op, payload).and_then(|done| tx.check_quota().map(|()| done));
+        let planned = run(&mut tx, op, payload).and_then(|done| tx.check_growth(op).map(|()| done));
         let reply = match planned {
             Ok(done) => tx.reply(&done),
             Err(Stop::Status(status)) => tx.failure(status),
@@ -199,19 +199,10 @@ fn check_version(op: &Op, index: LogIndex) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// May it need more of the host's disk than its log entry?
-fn grows(kind: &Option<Kind>) -> bool {
-    use Kind::{Create, Link, Mkdir, Mknod, Symlink, Write};
-    matches!(kind, Some(Write(_) | Create(_) | Mkdir(_) | Symlink(_) | Mknod(_) | Link(_)))
-}
-
 /// One operation, planned.
 fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
     let nobody = Cred { uid: NOBODY, gid: NOBODY, gids: Vec::new() };
     let cred = op.cred.as_ref().unwrap_or(&nobody);
-    if op.no_room && grows(&op.kind) {
-        return Err(Status::NoSpc.into());
-    }
     match &op.kind {
         Some(Kind::Incarnation(new)) => tx.start_incarnation(new.verifier),
         Some(Kind::AdoptWitness(new)) => {

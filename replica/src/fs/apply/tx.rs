@@ -4,7 +4,7 @@
 //! it fails, so a failure's attributes before and after are the same.
 
 use bytes::Bytes;
-use proto::op::{Reply, Wcc};
+use proto::op::{Op, Reply, Wcc, op};
 
 use super::{Done, Stop};
 use crate::fs::{Status, quota};
@@ -195,8 +195,15 @@ impl<'a> Tx<'a> {
         self.rows.push((key, value));
     }
 
-    /// NFS3ERR_DQUOT where what is planned made the export grow past its quota.
-    pub(super) fn check_quota(&self) -> Result<(), Stop> {
+    /// May what is planned take the room that it needs? NFS3ERR_NOSPC where the proposer's host has too little and
+    /// the operation may need more of it than its log entry; NFS3ERR_DQUOT where the export grew past its quota.
+    pub(super) fn check_growth(&self, op: &Op) -> Result<(), Stop> {
+        let adds = matches!(self.effect, Some(Effect::Write { .. }))
+            || self.meta.files > self.meta_before.files
+            || matches!(op.kind, Some(op::Kind::Link(_)));
+        if op.no_room && adds {
+            return Err(Status::NoSpc.into());
+        }
         Ok(quota::check(&self.meta_before, &self.meta)?)
     }
 
