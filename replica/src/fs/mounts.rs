@@ -65,7 +65,8 @@ impl Fs {
             rows.push(decode(row).and_then(|age| Ok((age, decode_key(key)?))));
             true
         });
-        let rows: io::Result<Vec<_>> = walked.map_err(io::Error::from).and_then(|()| rows.into_iter().collect());
+        let rows: io::Result<Vec<_>> =
+            walked.map_err(io::Error::from).and_then(|()| rows.into_iter().collect());
         let mut rows = rows.unwrap_or_else(|error| {
             self.read_failed(&error);
             Vec::new()

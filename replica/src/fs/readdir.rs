@@ -37,14 +37,16 @@ impl Fs {
         for (its_cookie, name, attr) in
             [(COOKIE_SELF, ".", inode.attr()), (COOKIE_PARENT, "..", parent.attr())]
         {
-            let entry = DirEntry { cookie: its_cookie, name: Bytes::from_static(name.as_bytes()), attr, searchable };
+            let entry =
+                DirEntry { cookie: its_cookie, name: Bytes::from_static(name.as_bytes()), attr, searchable };
             if cookie < its_cookie && !take(&entry) {
                 return Ok((inode.attr(), false));
             }
         }
         let mut after = cookie.max(COOKIE_PARENT);
         loop {
-            let entries = self.entries_after(&inode, after, searchable).map_err(|status| inode.failed(status))?;
+            let entries =
+                self.entries_after(&inode, after, searchable).map_err(|status| inode.failed(status))?;
             for entry in &entries {
                 if !take(entry) {
                     return Ok((inode.attr(), false));

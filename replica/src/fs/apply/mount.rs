@@ -7,9 +7,9 @@ use proto::op::{MountAdd, MountRemove};
 
 use super::tx::Tx;
 use super::{Done, Stop};
+use crate::fs::Status;
 use crate::fs::mounts::{MOUNT_PATH_MAX, MOUNTS_MAX, client_prefix, decode, encode};
 use crate::fs::rows::MOUNT_TAG;
-use crate::fs::Status;
 
 /// RFC 1813 section 5.2.1. What is listed already becomes the newest; when the list is full the oldest goes.
 pub(super) fn add(tx: &mut Tx<'_>, op: &MountAdd) -> Result<Done, Stop> {

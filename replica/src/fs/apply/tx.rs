@@ -7,11 +7,11 @@ use bytes::Bytes;
 use proto::op::{Op, Reply, Wcc, op};
 
 use super::{Done, Stop};
-use crate::fs::{Status, quota};
 use crate::fs::inode::{Inode, Kind};
 use crate::fs::kv::Kv;
 use crate::fs::meta::Meta;
 use crate::fs::rows::{Entry, cookie_key, corrupt, inode_key, name_key, symlink_key};
+use crate::fs::{Status, quota};
 use crate::ids::{FileId, Handle};
 
 /// A row to set, or to delete.
@@ -181,11 +181,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Rows of one kind from `from` on, as they were before this operation, for as long as `visit` says true.
-    pub(super) fn walk(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
-    ) -> Result<(), Stop> {
+    pub(super) fn walk(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<(), Stop> {
         let Some(tag) = from.first() else { return Ok(()) };
         Ok(self.kv.range(from, &[tag.saturating_add(1)], visit)?)
     }

@@ -23,9 +23,8 @@ use proto::op::create::How;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const OWNERS: [u32; 5] = [0, 100, 101, 102, 200];
-const MODES: [u32; 14] = [
-    0o755, 0o777, 0o700, 0o770, 0o750, 0o1777, 0o2777, 0o2770, 0o6777, 0o2767, 0o4711, 0o644, 0o070, 0o007,
-];
+const MODES: [u32; 14] =
+    [0o755, 0o777, 0o700, 0o770, 0o750, 0o1777, 0o2777, 0o2770, 0o6777, 0o2767, 0o4711, 0o644, 0o070, 0o007];
 
 #[derive(Clone, Copy, Debug)]
 enum What {
@@ -61,13 +60,13 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     use What::{
-        Access, Chmod, Chown, Create, Fifo, Link, List, Lookup, Mkdir, Remove, Rename, Rmdir, SetSize, Symlink,
-        Utimes, Write,
+        Access, Chmod, Chown, Create, Fifo, Link, List, Lookup, Mkdir, Remove, Rename, Rmdir, SetSize,
+        Symlink, Utimes, Write,
     };
     let what = proptest::sample::select(vec![
-        Create, Create, Create, Mkdir, Mkdir, Mkdir, Symlink, Fifo, Link, Link, Remove, Remove, Rmdir, Rename,
-        Rename, Rename, Rename, Write, Write, SetSize, Chmod, Chmod, Chmod, Chown, Chown, Utimes, Lookup, List,
-        Access,
+        Create, Create, Create, Mkdir, Mkdir, Mkdir, Symlink, Fifo, Link, Link, Remove, Remove, Rmdir,
+        Rename, Rename, Rename, Rename, Write, Write, SetSize, Chmod, Chmod, Chmod, Chown, Chown, Utimes,
+        Lookup, List, Access,
     ]);
     let at = || 0usize..1_000;
     let name = || 0..NAMES.len();
@@ -151,7 +150,8 @@ impl Pair {
         match step.what {
             What::Create => {
                 let how = How::Guarded.into();
-                let create = Create { dir: at, name: bytes(), how, attr: sattr(new_mode), ..Create::default() };
+                let create =
+                    Create { dir: at, name: bytes(), how, attr: sattr(new_mode), ..Create::default() };
                 plain(Kind::Create(create), made(Host::create(cred, &dir.fd, name, new_mode)))
             }
             What::Mkdir => {
@@ -202,7 +202,9 @@ impl Pair {
         let object = self.pick(step.b, |_| true)?;
         let (attr, outcome) = match step.what {
             What::Chmod if object.file_type == ftype::LNK => return None,
-            What::Chmod => (Sattr { mode: Some(mode), ..Sattr::default() }, Host::chmod(cred, &object.fd, mode)),
+            What::Chmod => {
+                (Sattr { mode: Some(mode), ..Sattr::default() }, Host::chmod(cred, &object.fd, mode))
+            }
             What::Chown => {
                 let owner = |n: usize| OWNERS.get(n % 7).copied();
                 let (uid, gid) = (owner(step.a), owner(step.n as usize));

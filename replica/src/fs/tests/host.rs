@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use proto::op::Cred;
 use rustix::fs::{self, Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
-use rustix::process::{geteuid, getegid};
+use rustix::process::{getegid, geteuid};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use tempfile::TempDir;
 
@@ -94,7 +94,8 @@ fn proc_path(object: &OwnedFd) -> String {
 }
 
 fn open_path(dir: &OwnedFd, name: &str) -> OwnedFd {
-    fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).expect("open O_PATH")
+    fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .expect("open O_PATH")
 }
 
 /// What a stat(2) says, as NFS's attributes say it: type and mode, names, owner, group, size.
@@ -222,7 +223,9 @@ impl Host {
         let stat = fs::lstat(at).expect("lstat");
         let content = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => std::fs::read(at).expect("read"),
-            FileType::Symlink => std::fs::read_link(at).expect("readlink").into_os_string().into_encoded_bytes(),
+            FileType::Symlink => {
+                std::fs::read_link(at).expect("readlink").into_os_string().into_encoded_bytes()
+            }
             FileType::Directory => {
                 for entry in std::fs::read_dir(at).expect("read directory") {
                     let name = entry.expect("entry").file_name();

@@ -57,7 +57,11 @@ fn the_oldest_goes_when_the_list_is_full() {
     export.run(mount_remove(&client(7), b""));
     export.run(mount_add(&client(1), b"/x"));
     let mounts = seen(&export);
-    assert_eq!((mounts.len() as u64, &mounts[0]), (MOUNTS_MAX, &at(client(2), "/x")), "there was a free place");
+    assert_eq!(
+        (mounts.len() as u64, &mounts[0]),
+        (MOUNTS_MAX, &at(client(2), "/x")),
+        "there was a free place"
+    );
 }
 
 #[test]

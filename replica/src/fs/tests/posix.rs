@@ -172,11 +172,9 @@ fn remove_and_rmdir_apart() {
     let mut export = Export::new();
     let dir = export.root();
     export.make(mkdir(dir, "d", 0o755));
-    for (name, kind) in [
-        ("f", create(dir, "f", None)),
-        ("s", symlink(dir, "s", "d")),
-        ("p", mknod(dir, "p", ftype::SOCK)),
-    ] {
+    for (name, kind) in
+        [("f", create(dir, "f", None)), ("s", symlink(dir, "s", "d")), ("p", mknod(dir, "p", ftype::SOCK))]
+    {
         export.make(kind);
         assert_eq!(export.status(rmdir(dir, name)), Status::NotDir, "{name}");
         assert_eq!(export.status(remove(dir, name)), Status::Ok, "{name}");
