@@ -214,7 +214,7 @@ impl Pair {
                 (Sattr { uid, gid, ..Sattr::default() }, Host::chown(cred, &object.fd, uid, gid))
             }
             _ => {
-                let second = (step.n % 2 == 0).then_some(step.n as i64);
+                let second = step.n.is_multiple_of(2).then_some(step.n as i64);
                 let time = Some(SetTime { ns: second.map(|second| second as u64 * 1_000_000_000) });
                 let attr = Sattr { atime: time, mtime: time, ..Sattr::default() };
                 (attr, Host::utimes(cred, &object.fd, second))

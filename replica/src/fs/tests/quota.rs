@@ -34,7 +34,7 @@ fn bytes_are_limited() {
     let before = (export.attr(file), export.fs.progress().bytes_used, export.read_all(file));
     let refused = export.write(file, 8192, b"x");
     assert_eq!((status(&refused), refused.count), (Status::DQuot, 0));
-    let wcc = refused.wcc.clone().unwrap();
+    let wcc = refused.wcc.unwrap();
     assert_eq!(wcc.after.unwrap(), before.0, "attributes as they were");
     assert_eq!((export.attr(file), export.fs.progress().bytes_used, export.read_all(file)), before);
     assert_eq!(status(&export.write(file, 4000, &[2; 4192])), Status::Ok, "over what is there");
