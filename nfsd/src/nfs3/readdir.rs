@@ -68,7 +68,10 @@ impl Listing {
         self.dir_used = dir_used;
         let e = &mut self.entries;
         e.bool(true).u64(entry.attr.file_id).opaque(&entry.name).u64(entry.cookie);
-        if self.plus {
+        if self.plus && !entry.searchable {
+            post_op(e, self.export, None);
+            e.bool(false);
+        } else if self.plus {
             post_op(e, self.export, Some(&entry.attr));
             e.bool(true).opaque(&handle::encode(self.export, handle_of(&entry.attr)));
         }
@@ -117,7 +120,7 @@ pub(super) fn readdir(rq: &Request<'_>) -> Result<Answer, Refused> {
 }
 
 /// READDIRPLUS, RFC 1813 section 3.3.17. `maxcount` bounds READDIRPLUS3resok, all of it; each entry has its
-/// attributes and its handle.
+/// attributes and its handle, where the caller may search the directory: to tell them is to look the names up.
 pub(super) fn readdirplus(rq: &Request<'_>) -> Result<Answer, Refused> {
     run(rq, true)
 }

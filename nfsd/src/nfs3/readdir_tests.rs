@@ -18,6 +18,7 @@ fn entries() -> Vec<DirEntry> {
             cookie: i,
             name: Bytes::from(vec![b'a'; i as usize]),
             attr: Attr { file_id: 100 + i, file_type: 1, generation: i, ..Attr::default() },
+            searchable: true,
         })
         .collect()
 }
@@ -81,6 +82,21 @@ fn readdirplus_counts_attributes_and_handles() {
         }
     }
     assert!(list(Some(u32::MAX), resok(1, true) as u32 - 1).unwrap().is_err());
+}
+
+#[test]
+fn names_only_where_the_caller_may_not_search() {
+    let mut listing = Listing::new(EXPORT, &args(Some(u32::MAX), 4096), DIR_BYTES_MAX).unwrap();
+    let hidden = DirEntry { searchable: false, ..entries().remove(2) };
+    assert!(listing.take(&hidden) && listing.take(&entries()[3]));
+    let body = listing.finish(Attr::default(), true).unwrap();
+    let bytes = [body.results(), body.payload()].concat();
+    let (got, _) = READDIRPLUS3res::unpack(&mut &bytes[..]).unwrap();
+    let got = got.unwrap().reply.entries.0;
+    assert_eq!((got[0].fileid, got[0].name.len()), (103, 3));
+    assert!(matches!(got[0].name_attributes, nfs3_types::nfs3::Nfs3Option::None));
+    assert!(matches!(got[0].name_handle, nfs3_types::nfs3::Nfs3Option::None));
+    assert!(matches!(got[1].name_handle, nfs3_types::nfs3::Nfs3Option::Some(_)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The rolling digest: proof, while both serve, that two replicas are the same.
 //!
-//! Each entry's digest covers the one before, the entry's place, every row that it changed, its content and its
-//! reply, in the order in which `apply` made them. Replicas that differ anywhere `apply` looked or wrote differ
+//! Each entry's digest covers the one before, the entry's place, every row that it changed, its content, the totals
+//! and its reply, in the order in which `apply` made them. Replicas that differ anywhere `apply` looked or wrote differ
 //! from there on.
 
 use bytes::Bytes;
@@ -49,6 +49,12 @@ impl Digest {
         self.number(offset);
         self.number(data.len() as u64);
         self.number(xxh3_64(data));
+    }
+
+    /// What is counted and limited beside the rows.
+    pub(crate) fn totals(&mut self, meta: &Meta) {
+        let Meta { files, bytes, quota, mounts, .. } = *meta;
+        [files, bytes, quota.bytes, quota.inodes, mounts].into_iter().for_each(|number| self.number(number));
     }
 
     /// The encoded reply, last.

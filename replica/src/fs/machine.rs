@@ -21,7 +21,7 @@ use super::kv::Kv;
 use super::meta::Meta;
 use super::reply_cache::ReplyCache;
 use super::rows::{META_KEY, inode_key};
-use super::{FsOptions, FsProgress, FsStat, OpenError, Status};
+use super::{FsOptions, FsProgress, FsStat, OpenError, Status, Usage};
 use crate::ids::{FileId, Handle};
 use crate::log::LogIndex;
 
@@ -161,17 +161,19 @@ impl Fs {
         Handle { file: FileId::ROOT, generation: 0 }
     }
 
-    /// RFC 1813 section 3.3.18: the figures of the host's file system, which all exports on it share.
+    /// RFC 1813 section 3.3.18: the figures of the host's file system, which all exports on it share, within the
+    /// export's quota.
     pub fn fsstat(&self) -> Result<FsStat, Status> {
         let host = rustix::fs::statvfs(&self.dir).map_err(|error| self.read_failed(&error.into()))?;
-        let files = self.view.read().meta.files;
+        let meta = self.view.read().meta;
         let free_files = if host.f_files == 0 { FREE_FILES } else { host.f_favail };
-        Ok(FsStat {
+        let host = FsStat {
             total_bytes: host.f_blocks.saturating_mul(host.f_frsize),
             free_bytes: host.f_bavail.saturating_mul(host.f_frsize),
-            total_files: files.saturating_add(free_files),
+            total_files: meta.files.saturating_add(free_files),
             free_files,
-        })
+        };
+        Ok(meta.quota.limit(Usage::of(&meta), host))
     }
 
     /// Is there room on the host's file system for what a growing operation may need here: log segments, the next

@@ -5,7 +5,8 @@
 //!
 //! `machine` is the state machine itself: its stores, how it opens, where it stands. `apply` has one file per
 //! kind of operation, `read` and `readdir` what never enters the log. `perm` and `name` are rules without
-//! state; `rows`, `inode`, `meta` and `reply_cache` say how state is written down; `digest` proves replicas
+//! state; `quota` is the limit on growth, `mounts` the
+//! mount list; `rows`, `inode`, `meta` and `reply_cache` say how state is written down; `digest` proves replicas
 //! equal; `checkpoint` makes state durable in the stores, `kv` (metadata) and `content`.
 
 mod apply;
@@ -16,8 +17,10 @@ mod inode;
 pub mod kv;
 mod machine;
 mod meta;
+mod mounts;
 mod name;
 mod perm;
+mod quota;
 mod read;
 mod readdir;
 mod reply_cache;
@@ -27,6 +30,7 @@ mod status;
 mod tests;
 
 pub use machine::Fs;
+pub use mounts::{MOUNT_PATH_MAX, MOUNTS_MAX};
 pub use read::READ_MAX;
 pub use status::Status;
 
@@ -117,6 +121,8 @@ pub struct DirEntry {
     pub name: Bytes,
     /// What it names.
     pub attr: Attr,
+    /// The caller may look it up. Without search permission on the directory only its name may be told.
+    pub searchable: bool,
 }
 
 /// FSSTAT's figures, bytes and files.
@@ -130,6 +136,24 @@ pub struct FsStat {
     pub total_files: u64,
     /// Inodes free.
     pub free_files: u64,
+}
+
+/// What an export may hold; 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Quota {
+    /// Of regular files' content, as attributes say (`used`): whole blocks of 4 KiB.
+    pub bytes: u64,
+    /// Everything that has an inode, the root directory among it.
+    pub inodes: u64,
+}
+
+/// What an export holds, counted as [`Quota`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// See [`Quota::bytes`].
+    pub bytes: u64,
+    /// See [`Quota::inodes`].
+    pub inodes: u64,
 }
 
 /// Where an export's state machine stands, for `status`, the log's cut and proofs of equality.

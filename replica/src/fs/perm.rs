@@ -117,6 +117,13 @@ pub(crate) fn mode_without_privileges(mode: u32, gid: u32, cred: &Cred) -> u32 {
     mode & !(SETUID | if drop_setgid { SETGID } else { 0 })
 }
 
+/// The mode of a new file: set-group-id as a privilege only for a group that the caller is in, which a set-group-id
+/// directory's need not be.
+pub(crate) fn mode_of_new(mode: u32, gid: u32, cred: &Cred) -> u32 {
+    let mode = mode & MODE_MASK;
+    if mode & GROUP_EXEC == 0 { mode } else { mode_allowed(mode, gid, cred) }
+}
+
 /// The set-group-id bit of a mode that the caller asks for: only for a group that the caller is in.
 pub(crate) fn mode_allowed(mode: u32, gid: u32, cred: &Cred) -> u32 {
     let drop_setgid = !(is_root(cred) || in_group(cred, gid));

@@ -33,17 +33,20 @@ impl Fs {
         take: &mut dyn FnMut(&DirEntry) -> bool,
     ) -> Result<(Attr, bool), Failed> {
         let (inode, parent) = self.open_dir(cred, dir)?;
+        let searchable = perm::may(&inode, cred, perm::EXEC);
         for (its_cookie, name, attr) in
             [(COOKIE_SELF, ".", inode.attr()), (COOKIE_PARENT, "..", parent.attr())]
         {
-            let entry = DirEntry { cookie: its_cookie, name: Bytes::from_static(name.as_bytes()), attr };
+            let entry =
+                DirEntry { cookie: its_cookie, name: Bytes::from_static(name.as_bytes()), attr, searchable };
             if cookie < its_cookie && !take(&entry) {
                 return Ok((inode.attr(), false));
             }
         }
         let mut after = cookie.max(COOKIE_PARENT);
         loop {
-            let entries = self.entries_after(&inode, after).map_err(|status| inode.failed(status))?;
+            let entries =
+                self.entries_after(&inode, after, searchable).map_err(|status| inode.failed(status))?;
             for entry in &entries {
                 if !take(entry) {
                     return Ok((inode.attr(), false));
@@ -65,7 +68,7 @@ impl Fs {
         Ok((inode, parent))
     }
 
-    fn entries_after(&self, dir: &Inode, cookie: u64) -> Result<Vec<DirEntry>, Status> {
+    fn entries_after(&self, dir: &Inode, cookie: u64, searchable: bool) -> Result<Vec<DirEntry>, Status> {
         let _view = self.view.read();
         let mut rows: Vec<io::Result<(Entry, Bytes)>> = Vec::with_capacity(ENTRIES_AT_ONCE);
         let from = cookie_key(dir.file, cookie.saturating_add(1));
@@ -78,7 +81,7 @@ impl Fs {
             .map(|row| {
                 let (entry, name) = row.map_err(|error| self.read_failed(&error))?;
                 let attr = self.named_inode(entry.file)?.attr();
-                Ok(DirEntry { cookie: entry.cookie, name, attr })
+                Ok(DirEntry { cookie: entry.cookie, name, attr, searchable })
             })
             .collect()
     }

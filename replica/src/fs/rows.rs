@@ -10,6 +10,7 @@
 //! 'n' | directory 8 | name 1..255       entry by name:   | cookie 8 | file id 8 |
 //! 'c' | directory 8 | cookie 8          entry by cookie: | file id 8 | name 1..255 |
 //! 'r' | sequence 8                      reply cache (reply_cache.rs)
+//! 'M' | length 1 | client 4 or 16 | path 1..1024   mount list: | format 1 | log index of its last MNT 8 |
 //! ```
 //!
 //! An entry has two rows because LOOKUP asks by name and READDIR goes on from a cookie; rows of one directory
@@ -26,6 +27,8 @@ use crate::ids::FileId;
 
 /// Key of the meta row.
 pub(crate) const META_KEY: &[u8] = b"m";
+/// First byte of a mount list row's key.
+pub(crate) const MOUNT_TAG: u8 = b'M';
 /// First byte of a reply cache row's key.
 pub(crate) const REPLY_TAG: u8 = b'r';
 

@@ -75,29 +75,34 @@ pub(super) fn symlink(tx: &mut Tx<'_>, cred: &Cred, op: &Symlink) -> Result<Done
     make(tx, cred, &dir, &op.name, new)
 }
 
-/// RFC 1813 section 3.3.11. Devices are the superuser's to make.
+/// RFC 1813 section 3.3.11. Devices are the superuser's to make; who may not make anything here at all gets
+/// NFS3ERR_ACCES first, as mknod(2) has it.
 pub(super) fn mknod(tx: &mut Tx<'_>, cred: &Cred, op: &Mknod) -> Result<Done, Stop> {
     let dir = free_name(tx, cred, op.dir.as_ref(), &op.name)?;
     let (major, minor) = match op.file_type {
-        ftype::BLK | ftype::CHR if perm::is_root(cred) => (op.major, op.minor),
-        ftype::BLK | ftype::CHR => return Err(Status::Perm.into()),
+        ftype::BLK | ftype::CHR => (op.major, op.minor),
         ftype::SOCK | ftype::FIFO => (0, 0),
         _ => return Err(Status::BadType.into()),
     };
+    perm::need(&dir, cred, perm::WRITE)?;
+    if matches!(op.file_type, ftype::BLK | ftype::CHR) && !perm::is_root(cred) {
+        return Err(Status::Perm.into());
+    }
     let kind = Kind::Special { file_type: op.file_type, major, minor };
     let attr = op.attr.as_ref();
     make(tx, cred, &dir, &op.name, New { kind, mode: mode_of(attr), attr, target: None })
 }
 
-/// RFC 1813 section 3.3.15. A directory cannot have a second name: NFS3ERR_PERM, as link(2) has it.
+/// RFC 1813 section 3.3.15. A directory cannot have a second name: NFS3ERR_ISDIR, as Linux's server says (the RFC
+/// lists nothing for it). A symbolic link can.
 pub(super) fn link(tx: &mut Tx<'_>, cred: &Cred, op: &Link) -> Result<Done, Stop> {
     let dir = tx.subject(op.dir.as_ref())?;
     let inode = tx.linked(op.file.as_ref())?;
+    if inode.is_dir() {
+        return Err(Status::IsDir.into());
+    }
     check_free_name(tx, cred, &dir, &op.name)?;
     perm::need(&dir, cred, perm::WRITE)?;
-    if inode.is_dir() {
-        return Err(Status::Perm.into());
-    }
     if inode.nlink >= LINK_MAX {
         return Err(Status::MLink.into());
     }
@@ -173,7 +178,7 @@ fn make(tx: &mut Tx<'_>, cred: &Cred, dir: &Inode, name: &[u8], new: New<'_>) ->
         return Err(Status::MLink.into());
     }
     let gid = if dir.mode & perm::SETGID != 0 { dir.gid } else { cred.gid };
-    let mode = if is_dir { new.mode } else { perm::mode_allowed(new.mode, gid, cred) };
+    let mode = if is_dir { new.mode } else { perm::mode_of_new(new.mode, gid, cred) };
     let now = tx.now();
     let file = tx.insert(|file, generation| Inode {
         file,

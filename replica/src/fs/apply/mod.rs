@@ -4,6 +4,7 @@
 //! a reply like any other. Which row is written in which order follows from the operation alone.
 
 mod create;
+mod mount;
 mod remove;
 mod rename;
 mod setattr;
@@ -24,7 +25,7 @@ use super::kv::StoreError;
 use super::machine::{Machine, View};
 use super::meta::Meta;
 use super::reply_cache::{self, Key};
-use super::{ApplyError, Fs, Status};
+use super::{ApplyError, Fs, Quota, Status};
 use crate::ids::FileId;
 use crate::log::{LogIndex, Term};
 
@@ -98,9 +99,8 @@ impl Fs {
             }
         }
         let mut tx = Tx::new(&self.kv, meta, op.clock_ns);
-        let reply = match run(&mut tx, op, payload) {
-            // Only now: what fails in any case says why, and the failure tells its objects' attributes.
-            Ok(_) if op.no_room && grows(&op.kind) => tx.failure(Status::NoSpc),
+        let planned = run(&mut tx, op, payload).and_then(|done| tx.check_growth(op).map(|()| done));
+        let reply = match planned {
             Ok(done) => tx.reply(&done),
             Err(Stop::Status(status)) => tx.failure(status),
             Err(Stop::Store(error)) => return Err(read_failed(error)),
@@ -159,6 +159,7 @@ impl Fs {
         for (key, value) in &rows {
             machine.digest.row(key, value.as_ref());
         }
+        machine.digest.totals(&meta);
         machine.digest.reply(&encoded);
         machine.digest.finish(&mut meta);
         {
@@ -198,12 +199,6 @@ fn check_version(op: &Op, index: LogIndex) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// May it need more of the host's disk than its log entry?
-fn grows(kind: &Option<Kind>) -> bool {
-    use Kind::{Create, Link, Mkdir, Mknod, Symlink, Write};
-    matches!(kind, Some(Write(_) | Create(_) | Mkdir(_) | Symlink(_) | Mknod(_) | Link(_)))
-}
-
 /// One operation, planned.
 fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
     let nobody = Cred { uid: NOBODY, gid: NOBODY, gids: Vec::new() };
@@ -224,6 +219,12 @@ fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
         Some(Kind::Rmdir(op)) => remove::rmdir(tx, cred, op),
         Some(Kind::Rename(op)) => rename::rename(tx, cred, op),
         Some(Kind::Link(op)) => create::link(tx, cred, op),
+        Some(Kind::SetQuota(new)) => {
+            tx.meta.quota = Quota { bytes: new.bytes, inodes: new.inodes };
+            Ok(Done::default())
+        }
+        Some(Kind::MountAdd(op)) => mount::add(tx, op),
+        Some(Kind::MountRemove(op)) => mount::remove(tx, op),
         None => Err(Status::ServerFault.into()),
     }
 }

@@ -4,14 +4,14 @@
 //! it fails, so a failure's attributes before and after are the same.
 
 use bytes::Bytes;
-use proto::op::{Reply, Wcc};
+use proto::op::{Op, Reply, Wcc, op};
 
 use super::{Done, Stop};
-use crate::fs::Status;
 use crate::fs::inode::{Inode, Kind};
 use crate::fs::kv::Kv;
 use crate::fs::meta::Meta;
 use crate::fs::rows::{Entry, cookie_key, corrupt, inode_key, name_key, symlink_key};
+use crate::fs::{Status, quota};
 use crate::ids::{FileId, Handle};
 
 /// A row to set, or to delete.
@@ -173,6 +173,34 @@ impl<'a> Tx<'a> {
         let inode = make(file, self.meta.applied);
         self.inodes.push(Slot { inode, state: State::Changed });
         file
+    }
+
+    /// A row as it was before this operation.
+    pub(super) fn row(&self, key: &[u8]) -> Result<Option<Bytes>, Stop> {
+        Ok(self.kv.get(key)?)
+    }
+
+    /// Rows of one kind from `from` on, as they were before this operation, for as long as `visit` says true.
+    pub(super) fn walk(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &Bytes) -> bool) -> Result<(), Stop> {
+        let Some(tag) = from.first() else { return Ok(()) };
+        Ok(self.kv.range(from, &[tag.saturating_add(1)], visit)?)
+    }
+
+    /// Sets or deletes a row that is neither an inode's nor an entry's. Each key once.
+    pub(super) fn set_row(&mut self, key: Bytes, value: Option<Bytes>) {
+        self.rows.push((key, value));
+    }
+
+    /// May what is planned take the room that it needs? NFS3ERR_NOSPC where the proposer's host has too little and
+    /// the operation may need more of it than its log entry; NFS3ERR_DQUOT where the export grew past its quota.
+    pub(super) fn check_growth(&self, op: &Op) -> Result<(), Stop> {
+        let adds = matches!(self.effect, Some(Effect::Write { .. }))
+            || self.meta.files > self.meta_before.files
+            || matches!(op.kind, Some(op::Kind::Link(_)));
+        if op.no_room && adds {
+            return Err(Status::NoSpc.into());
+        }
+        Ok(quota::check(&self.meta_before, &self.meta)?)
     }
 
     /// The target of a new symbolic link.

@@ -114,6 +114,21 @@ pub fn setattr(file: Handle, attr: Option<Sattr>) -> Kind {
     Kind::SetAttr(op::SetAttr { file: h(file), attr, guard_ctime_ns: None })
 }
 
+pub fn set_quota(bytes: u64, inodes: u64) -> Kind {
+    Kind::SetQuota(op::SetQuota { bytes, inodes })
+}
+
+pub fn mount_add(client: &[u8], path: &[u8]) -> Kind {
+    let (client, path) = (Bytes::copy_from_slice(client), Bytes::copy_from_slice(path));
+    Kind::MountAdd(op::MountAdd { client, path })
+}
+
+/// No path: all of the client.
+pub fn mount_remove(client: &[u8], path: &[u8]) -> Kind {
+    let (client, path) = (Bytes::copy_from_slice(client), Bytes::copy_from_slice(path));
+    Kind::MountRemove(op::MountRemove { client, path })
+}
+
 /// The key of a call, one per number.
 pub fn call(xid: u32) -> CallKey {
     CallKey { client: Bytes::from_static(&[10, 0, 0, 1]), xid, program: 100_003, ..CallKey::default() }

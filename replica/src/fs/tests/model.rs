@@ -109,11 +109,11 @@ impl Model {
         if self.nodes[dir].is_none() || self.nodes[file].is_none() {
             return Err(Status::Stale);
         }
+        if self.is_dir(file) {
+            return Err(Status::IsDir);
+        }
         if self.dir(dir)?.contains_key(name) {
             return Err(Status::Exist);
-        }
-        if self.is_dir(file) {
-            return Err(Status::Perm);
         }
         self.entries(dir).insert(name.to_owned(), file);
         Ok(())

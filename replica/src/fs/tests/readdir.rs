@@ -1,7 +1,7 @@
 //! Goal: a client that walks a directory while others change it sees each entry that stays exactly once, and
 //! its walk ends. Method: walks in small steps, with removals, additions and renames in between.
 
-use super::harness::{Export, create, handle, mkdir, remove, rename, root, user};
+use super::harness::{Export, create, handle, mkdir, remove, rename, rmdir, root, user};
 use crate::fs::Status;
 use crate::ids::Handle;
 
@@ -64,6 +64,32 @@ fn renaming_while_reading_ends() {
         (cookie, renamed) = (its, renamed + 1);
     }
     assert_eq!(renamed, 20);
+}
+
+/// As `rm -r` does it: a page, then all of its names, and on from the page's last cookie.
+#[test]
+fn a_hundred_thousand_are_removed_while_they_are_read() {
+    const ENTRIES: usize = 100_000;
+    let mut export = Export::new();
+    let dir = export.make(mkdir(export.root(), "d", 0o755));
+    for n in 0..ENTRIES {
+        export.make(create(dir, &n.to_string(), None));
+    }
+    let (mut cookie, mut removed) = (0, 0);
+    loop {
+        let (page, end) = step(&export, dir, cookie, 1_000);
+        cookie = page.last().map_or(cookie, |(its, _)| *its);
+        for (_, name) in page.iter().filter(|(its, _)| *its > 2) {
+            assert_eq!(export.status(remove(dir, name)), Status::Ok, "{name}");
+            removed += 1;
+        }
+        if end {
+            break;
+        }
+    }
+    assert_eq!(removed, ENTRIES);
+    assert_eq!(export.list(dir).len(), 2);
+    assert_eq!(export.status(rmdir(export.root(), "d")), Status::Ok);
 }
 
 #[test]
