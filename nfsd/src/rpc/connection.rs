@@ -36,6 +36,10 @@ pub(crate) struct Connection {
     bytes: AtomicUsize,
     calls_total: AtomicU64,
     active_ns: AtomicU64,
+    /// Bytes of a record that is still coming in, where they count; see [`Self::hold`].
+    unfinished: AtomicUsize,
+    /// When that record last got on, on [`monotonic_ns`]; 0: there is none, or it is not being read.
+    unfinished_ns: AtomicU64,
 }
 
 impl Connection {
@@ -49,6 +53,8 @@ impl Connection {
             bytes: AtomicUsize::new(0),
             calls_total: AtomicU64::new(0),
             active_ns: AtomicU64::new(monotonic_ns()),
+            unfinished: AtomicUsize::new(0),
+            unfinished_ns: AtomicU64::new(0),
         }
     }
 
@@ -74,6 +80,28 @@ impl Connection {
 
     pub(crate) fn touch(&self) {
         self.active_ns.store(monotonic_ns(), Relaxed);
+    }
+
+    /// So many bytes of an unfinished record are in memory: they count as if its call were in flight. Only the
+    /// connection's task calls this.
+    pub(crate) fn hold(&self, bytes: usize) {
+        let before = self.unfinished.swap(bytes, Relaxed);
+        if bytes > before {
+            self.budget.take(bytes - before);
+        } else if bytes < before {
+            self.budget.give_back(before - bytes);
+        }
+    }
+
+    /// A record has begun or got on at this time; 0: it is whole, or not being read.
+    pub(crate) fn set_unfinished_ns(&self, now_ns: u64) {
+        self.unfinished_ns.store(now_ns, Relaxed);
+    }
+
+    /// Has it been in the middle of a record, without getting on, since before this time?
+    pub(crate) fn is_stalled(&self, before_ns: u64) -> bool {
+        let since = self.unfinished_ns.load(Relaxed);
+        since != 0 && since < before_ns
     }
 
     /// A call of `bytes` is taken: from here on it is in flight.
@@ -145,6 +173,8 @@ impl Connection {
             writing.append(&mut outbox.replies);
         }
         writing.drain(..).for_each(|reply| self.written(&reply));
+        self.hold(0);
+        self.set_unfinished_ns(0);
         self.budget.forget(self.id);
     }
 }
