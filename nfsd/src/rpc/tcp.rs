@@ -375,3 +375,23 @@ fn set_repair(stream: &TcpStream) -> io::Result<()> {
     };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a client that vanished without a word does not keep its connection, and what it holds, for ever.
+    //! Method: the options, read back from a real socket.
+    use super::*;
+
+    #[tokio::test]
+    async fn a_vanished_client_is_noticed_within_minutes() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        set_options(&stream, &Limits::default()).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        let probes = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert!(socket.tcp_keepalive_time().unwrap() + probes <= Duration::from_secs(180));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(180)));
+    }
+}

@@ -2,6 +2,8 @@
 //! closed, in any order, with bounded memory. Method: real loopback sockets, a program made for the test.
 
 mod bench;
+mod limits;
+mod rpcbind;
 
 use std::net::UdpSocket;
 use std::sync::Arc;
