@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use nfsd::mount;
 use nfsd::server::NFS_PROGRAM;
 use nfsd::xdr::{Decoder, Encoder, XdrError};
 use socket2::{Domain, Socket, Type};
@@ -43,10 +44,7 @@ pub struct Door {
 
 impl Default for Door {
     fn default() -> Self {
-        Self {
-            path: "/run/rpcbind.sock".into(),
-            tcp: (Ipv4Addr::LOCALHOST, nfsd::rpcbind::PORT).into(),
-        }
+        Self { path: "/run/rpcbind.sock".into(), tcp: (Ipv4Addr::LOCALHOST, nfsd::rpcbind::PORT).into() }
     }
 }
 
@@ -85,8 +83,12 @@ impl Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.program == NFS_PROGRAM { "NFS" } else { "RPC" };
-        write!(f, "{name} program {} version {} over {}", self.program, self.version, self.netid)
+        let name = match self.program {
+            NFS_PROGRAM => "NFS, ",
+            mount::PROGRAM => "MOUNT, ",
+            _ => "",
+        };
+        write!(f, "{name}program {} version {} over {},", self.program, self.version, self.netid)
     }
 }
 
@@ -102,7 +104,9 @@ impl Door {
         };
         match self.privileged() {
             Ok(stream) => Ok(Client { stream: Box::new(stream), xid: 0 }),
-            Err(tcp) => Err(format!("rpcbind is not there: {}: {unix}; {}: {tcp}", self.path.display(), self.tcp)),
+            Err(tcp) => {
+                Err(format!("rpcbind is not there: {}: {unix}; {}: {tcp}", self.path.display(), self.tcp))
+            }
         }
     }
 

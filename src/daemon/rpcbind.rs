@@ -113,7 +113,8 @@ impl Portmapper {
         let owner = rustix::process::geteuid().as_raw().to_string();
         let transports = families.flat_map(|ipv6| [(Protocol::Tcp, ipv6), (Protocol::Udp, ipv6)]);
         let entries = transports.flat_map(|(protocol, ipv6)| {
-            // Of every address: rpcbind puts the one that its caller used in its place.
+            // Of every address, as the kernel's NFS server does: there is one entry for all virtual IPs. rpcbind puts an
+            // address of its host in its place; mount(8), showmount(8) and the kernel look only at the port.
             let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
             let address = uaddr::format((any, self.network.nfs_port).into());
             let netid = protocol.netid(ipv6).to_owned();

@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_none() {
-        for text in ["", "1", ".", "..", "192.0.2.7", "192.0.2.7.8", "192.0.2.7.8.256", "192.0.2.7.+8.1", "x.8.1"] {
+        for text in
+            ["", "1", ".", "..", "192.0.2.7", "192.0.2.7.8", "192.0.2.7.8.256", "192.0.2.7.+8.1", "x.8.1"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(from_sockaddr(&[0xff; 28]), None);

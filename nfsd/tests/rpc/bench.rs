@@ -104,7 +104,8 @@ impl Bench {
     /// Another service of the same node.
     pub fn another(&self) -> (Arc<Tester>, Service, SocketAddr) {
         let on_accept: OnAccept = Arc::new(|_| Box::pin(async {}));
-        let (tester, service, tcp, _) = serve(&self.server, &self.runtime, Ipv4Addr::LOCALHOST.into(), on_accept);
+        let (tester, service, tcp, _) =
+            serve(&self.server, &self.runtime, Ipv4Addr::LOCALHOST.into(), on_accept);
         (tester, service, tcp)
     }
 
@@ -121,7 +122,8 @@ pub fn runtime() -> Runtime {
 pub fn listen(ip: IpAddr, nfs_port: u16, on_accept: OnAccept) -> (Listen, SocketAddr, SocketAddr) {
     let (tcp_socket, udp_socket) = (TcpListener::bind((ip, 0)).unwrap(), UdpSocket::bind((ip, 0)).unwrap());
     let (tcp, udp) = (tcp_socket.local_addr().unwrap(), udp_socket.local_addr().unwrap());
-    let listen = Listen { exports: vec![], tcp: vec![tcp_socket], udp: vec![udp_socket], nfs_port, on_accept };
+    let listen =
+        Listen { exports: vec![], tcp: vec![tcp_socket], udp: vec![udp_socket], nfs_port, on_accept };
     (listen, tcp, udp)
 }
 

@@ -72,8 +72,12 @@ fn half_records_count_and_stop_nobody() {
 
 #[test]
 fn a_record_that_does_not_get_on_is_closed_and_a_slow_one_is_not() {
-    let limits =
-        Limits { record_stall_ms: 2000, record_step_bytes: 1000, calls_in_flight_max: 1, ..Limits::default() };
+    let limits = Limits {
+        record_stall_ms: 2000,
+        record_step_bytes: 1000,
+        calls_in_flight_max: 1,
+        ..Limits::default()
+    };
     let bench = Bench::new(limits);
     // Not read while its first call is in progress: that is not its fault.
     let (mut waiting, second) = (bench.client(), call(2, ECHO, &[3; 40_000]));

@@ -176,7 +176,10 @@ fn nobody_changes_the_table_or_makes_the_server_call_others() {
         for procedure in [1, 2] {
             assert_eq!(bench.success(true, version, procedure, &rpcb(NFS, 3, "tcp"))[..], [0; 4]);
         }
-        assert_eq!(text(&mut Decoder::new(&bench.success(false, version, 3, &rpcb(NFS, 3, "")))), "127.0.0.1.8.1");
+        assert_eq!(
+            text(&mut Decoder::new(&bench.success(false, version, 3, &rpcb(NFS, 3, "")))),
+            "127.0.0.1.8.1"
+        );
     }
     for (version, procedures) in [(2, 5..8), (3, 9..14), (4, 12..14)] {
         for procedure in procedures {
