@@ -262,8 +262,9 @@ impl Shared {
             connections.values().filter(|c| is_idle(c) || c.is_stalled(stalled_ns)).cloned().collect()
         };
         for connection in overdue {
-            tracing::debug!(client = %connection.tuple.client, "idle or stalled connection closed");
-            connection.close();
+            if connection.close() {
+                tracing::debug!(client = %connection.tuple.client, "idle or stalled connection closed");
+            }
         }
     }
 

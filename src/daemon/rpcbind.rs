@@ -82,7 +82,10 @@ impl Portmapper {
     pub fn problem(&self) -> Option<String> {
         let served = self.network.portmap_port != 0 && !self.served.lock().is_empty();
         self.answer().err().filter(|_| served).map(|why| {
-            format!("clients that ask port 111 where NFS is do not find it, for another server of this host has the port: {why}")
+            format!(
+                "clients that ask port 111 where NFS is do not find it, for another server of this host has the port: \
+                 {why}"
+            )
         })
     }
 

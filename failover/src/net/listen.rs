@@ -19,7 +19,7 @@ const BACKLOG: i32 = 4096;
 /// A listening socket could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "listen on {address} ({port}): {source}; is another server (the kernel's nfsd?) on that port, or the port privileged?"
+    "listen on {address} ({port}): {source}; is another server (the kernel's nfsd?) on that port, or is it privileged?"
 )]
 pub struct ListenError {
     /// Where.
@@ -64,7 +64,8 @@ impl Listeners {
                     self.udp.extend(some.udp);
                 }
                 Err(error) if error.port.optional && error.source.kind() == io::ErrorKind::AddrInUse => {
-                    tracing::info!(address = %error.address, port = %error.port, "another server of this host has this port");
+                    let (address, port) = (error.address, error.port);
+                    tracing::info!(%address, %port, "another server of this host has this port");
                 }
                 Err(error) => return Err(error),
             }

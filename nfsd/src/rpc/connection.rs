@@ -73,7 +73,7 @@ impl Connection {
         self.calls_total.load(Relaxed)
     }
 
-    /// When the last bytes came or went, on [`monotonic_ns`].
+    /// When the last bytes came, or were about to go, on [`monotonic_ns`].
     pub(crate) fn active_ns(&self) -> u64 {
         self.active_ns.load(Relaxed)
     }
@@ -159,10 +159,11 @@ impl Connection {
         }
     }
 
-    /// Makes the task close the connection.
-    pub(crate) fn close(&self) {
-        self.outbox.lock().close = true;
+    /// Makes the task close the connection; false: it is about to, already.
+    pub(crate) fn close(&self) -> bool {
+        let before = std::mem::replace(&mut self.outbox.lock().close, true);
         self.wake();
+        !before
     }
 
     /// The task has ended, `writing` was not written.

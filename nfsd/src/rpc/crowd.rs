@@ -42,7 +42,7 @@ impl Crowd {
     }
 
     /// Closes the connection that has had nothing in flight for the longest time, whichever service's it is; false
-    /// where all are busy. (Its service forgets it when its task has ended.)
+    /// where all are busy, or one is about to leave. (Its service forgets it when its task has ended.)
     pub(crate) fn evict(&self) -> bool {
         let oldest = {
             let members = self.members.lock();
@@ -50,8 +50,10 @@ impl Crowd {
             idle.min_by_key(|c| c.active_ns()).cloned()
         };
         let Some(connection) = oldest else { return false };
-        tracing::info!(client = %connection.tuple.client, "idle connection closed to make room for another");
-        connection.close();
-        true
+        let closed = connection.close();
+        if closed {
+            tracing::info!(client = %connection.tuple.client, "idle connection closed to make room for another");
+        }
+        closed
     }
 }

@@ -1,9 +1,9 @@
 //! How many more bytes a socket may send than it received, for callers who can be anybody.
 //!
 //! The sender of a datagram can be forged, and an answer that is larger than its question makes of the server
-//! somebody's amplifier. So answers that do not need a secret (a file handle is one) may exceed what was asked by so many
-//! bytes a second, over all senders; what is more is not sent. Honest clients of UDP ask again; over TCP there
-//! is no such limit.
+//! somebody's amplifier. So answers that do not need a secret (a file handle is one) may exceed what was asked by
+//! so many bytes a second, over all senders; what is more is not sent. Honest clients of UDP ask again; over TCP
+//! there is no such limit.
 
 use parking_lot::Mutex;
 use replica::clock::monotonic_ns;

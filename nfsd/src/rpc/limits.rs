@@ -30,8 +30,8 @@ pub struct Limits {
     pub record_stall_ms: u64,
     /// See [`Self::record_stall_ms`]. A client that wants to hold memory with half a record has to pay for it.
     pub record_step_bytes: usize,
-    /// By how much the answers to datagrams may exceed what was asked, bytes per second and service, where anybody could
-    /// have asked; what is more is not sent.
+    /// By how much the answers to datagrams may exceed what was asked, bytes per second and service, where anybody
+    /// could have asked; what is more is not sent.
     pub udp_excess_bytes_per_s: u64,
     /// Close a connection whose client acknowledges or reads nothing of what was sent to it, milliseconds.
     /// Linux clients give up on their side after 180 s.

@@ -6,8 +6,8 @@
 //!
 //! Backpressure: beyond a limit on calls or bytes in flight the connection is not read until replies have been
 //! *written*. So a client that does not read its replies is not read either, and costs what the limits say. A
-//! call that was taken is answered, or the connection is closed; nothing is dropped. A record that is still coming in counts
-//! with what has come of it, and has to get on: else half a record would hold memory for ever.
+//! call that was taken is answered, or the connection is closed; nothing is dropped. A record that is still coming
+//! in counts with what has come of it, and has to get on: else half a record would hold memory for ever.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -193,6 +193,8 @@ impl Task {
     /// Writes until nothing is left or the socket takes no more.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.writing.is_empty() {
+            // Before the client can have them: whoever is answered later was active later.
+            self.connection.touch();
             let n = {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
                 let filled = fill(&mut slices, &self.writing, self.sent);
@@ -202,7 +204,6 @@ impl Task {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.connection.touch();
             self.sent = self.sent.saturating_add(n);
             while let Some(first) = self.writing.front() {
                 let Some(beyond) = self.sent.checked_sub(first.len()) else { break };

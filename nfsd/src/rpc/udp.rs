@@ -1,6 +1,7 @@
 //! The same programs over UDP: one datagram, one call; the answer leaves from the socket it was sent to, so from
 //! the virtual IP. Nothing is queued for sending: what the socket does not take is lost, as datagrams may be,
-//! and the client asks again. The same becomes of an answer that would make this server somebody's amplifier, see `excess`.
+//! and the client asks again. The same becomes of an answer that would make this server somebody's amplifier, see
+//! `excess`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -28,6 +28,8 @@ fn the_connection_limit_is_the_nodes_and_an_idle_one_of_any_service_makes_room()
     here.iter_mut().for_each(|client| client.null(1));
     let mut there = Client::connect(at);
     there.null(1);
+    let in_flight = || bench.service.counts().calls_in_flight + service.counts().calls_in_flight;
+    until("all are idle", || in_flight() == 0);
     let mut fourth = Client::connect(at);
     fourth.null(2);
     assert!(here[0].is_closed(), "the longest idle one, of the other service, is still there");
