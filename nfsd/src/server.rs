@@ -1,7 +1,7 @@
 //! The door for the composition root: which exports there are, and one [`Service`] per virtual IP.
 //!
 //! Every program answers on every listener of a service, so that a firewall need only open 2049 and, for the
-//! portmapper's clients, 111. A service shows only the exports that it was made with.
+//! rpcbind's clients, 111. A service shows only the exports that it was made with.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,10 +15,11 @@ use tokio::runtime::Handle;
 use crate::exports::{ExportEntry, Exports};
 use crate::mount::{self, Mount};
 use crate::nfs3::Nfs3;
-use crate::portmap::{self, Mapping, Portmap, Protocol};
 use crate::rpc::budget::Budget;
+use crate::rpc::crowd::Crowd;
 pub use crate::rpc::{Limits, Registry};
 use crate::rpc::{accept, udp};
+use crate::rpcbind::{self, Mapping, Protocol, Rpcbind};
 use crate::service::Shared;
 pub use crate::service::{BoxFuture, ConnectionInfo, Counts, DrainTimeout, Ending, OnAccept, Service, Tuple};
 
@@ -26,6 +27,9 @@ pub use crate::service::{BoxFuture, ConnectionInfo, Counts, DrainTimeout, Ending
 pub const NFS_PROGRAM: u32 = 100_003;
 /// The version of NFS that is served.
 pub const NFS_VERSION: u32 = 3;
+
+/// The programs on the NFS port, with their versions: what rpcbind, ours or the host's, gives out.
+pub const PROGRAMS: [(u32, u32); 2] = [(NFS_PROGRAM, NFS_VERSION), (mount::PROGRAM, mount::VERSION)];
 
 /// What a service listens on, and what it shows there.
 pub struct Listen {
@@ -35,7 +39,7 @@ pub struct Listen {
     pub tcp: Vec<TcpListener>,
     /// Bound to the virtual IP, so that answers leave from it.
     pub udp: Vec<UdpSocket>,
-    /// The port that the portmapper gives out for NFS and MOUNT: one of the above, ordinarily 2049.
+    /// The port that rpcbind gives out for NFS and MOUNT: one of the above, ordinarily 2049.
     pub nfs_port: u16,
     /// Called with each accepted connection, before it is read.
     pub on_accept: OnAccept,
@@ -56,6 +60,7 @@ pub enum ServeError {
 pub struct Server {
     limits: Limits,
     budget: Arc<Budget>,
+    crowd: Arc<Crowd>,
     exports: Mutex<HashMap<ExportId, ExportEntry>>,
 }
 
@@ -63,7 +68,8 @@ impl Server {
     /// Shows nothing yet.
     pub fn new(limits: Limits) -> Self {
         let budget = Arc::new(Budget::new(limits.total_bytes_max));
-        Self { limits, budget, exports: Mutex::default() }
+        let crowd = Arc::new(Crowd::new(limits.connections_max));
+        Self { limits, budget, crowd, exports: Mutex::default() }
     }
 
     /// Services that begin from now on may show this export.
@@ -102,17 +108,15 @@ impl Server {
         let _context = runtime.enter();
         let tcp = listen.tcp.into_iter().map(into_tokio_tcp).collect::<io::Result<Vec<_>>>()?;
         let udp = listen.udp.into_iter().map(into_tokio_udp).collect::<io::Result<Vec<_>>>()?;
-        let shared =
-            Arc::new(Shared::new(registry, self.limits.clone(), self.budget.clone(), listen.on_accept));
+        let (limits, budget, crowd) = (self.limits.clone(), self.budget.clone(), self.crowd.clone());
+        let shared = Arc::new(Shared::new(registry, limits, budget, crowd, listen.on_accept));
         for listener in tcp {
             runtime.spawn(accept::listen(listener, shared.clone()));
         }
         for socket in udp {
             runtime.spawn(udp::serve(socket, shared.clone()));
         }
-        if self.limits.idle_s > 0 {
-            runtime.spawn(accept::close_idle(shared.clone()));
-        }
+        runtime.spawn(accept::sweep(shared.clone()));
         Ok(Service::new(shared))
     }
 
@@ -125,16 +129,13 @@ impl Server {
 
 /// Every program of a service.
 fn registry(exports: Exports, nfs_port: u16) -> Registry {
-    let programs = [
-        (portmap::PROGRAM, portmap::VERSION, portmap::PORT),
-        (NFS_PROGRAM, NFS_VERSION, nfs_port),
-        (mount::PROGRAM, mount::VERSION, nfs_port),
-    ];
-    let table = programs.iter().flat_map(|&(program, version, port)| {
+    let own = rpcbind::VERSIONS.rev().map(|version| (rpcbind::PROGRAM, version, rpcbind::PORT));
+    let others = PROGRAMS.into_iter().map(|(program, version)| (program, version, nfs_port));
+    let table = own.chain(others).flat_map(|(program, version, port)| {
         [Protocol::Tcp, Protocol::Udp].map(|protocol| Mapping { program, version, protocol, port })
     });
     Registry::new()
-        .with(portmap::PROGRAM, portmap::VERSION..=portmap::VERSION, Portmap::new(table.collect()))
+        .with(rpcbind::PROGRAM, rpcbind::VERSIONS, Rpcbind::new(table.collect()))
         .with(NFS_PROGRAM, NFS_VERSION..=NFS_VERSION, Arc::new(Nfs3::new(exports.clone())))
         .with(mount::PROGRAM, mount::VERSION..=mount::VERSION, Mount::new(Arc::new(exports)))
 }

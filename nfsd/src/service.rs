@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 
 use crate::rpc::budget::Budget;
 use crate::rpc::connection::Connection;
+use crate::rpc::crowd::Crowd;
+use crate::rpc::excess::Excess;
 use crate::rpc::{Call, Limits, Registry, Responder};
 
 /// A future that the composition root hands in.
@@ -93,7 +95,7 @@ pub struct Counts {
     pub connections: usize,
     /// Accepted since the service began.
     pub accepted: u64,
-    /// Connections closed to make room for others.
+    /// Idle connections, of whichever service, closed to make room for this one's.
     pub evicted: u64,
     /// Calls taken, over TCP and UDP.
     pub calls: u64,
@@ -133,6 +135,8 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     /// Phase changes, for those that are no connections.
     phase_changed: Notify,
+    crowd: Arc<Crowd>,
+    excess: Excess,
     /// A connection has ended, or a draining one has nothing in flight any more.
     progress: Notify,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
@@ -143,11 +147,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(registry: Registry, limits: Limits, budget: Arc<Budget>, on_accept: OnAccept) -> Self {
+    pub(crate) fn new(
+        registry: Registry,
+        limits: Limits,
+        budget: Arc<Budget>,
+        crowd: Arc<Crowd>,
+        on_accept: OnAccept,
+    ) -> Self {
         Self {
             registry,
+            excess: Excess::new(limits.udp_excess_bytes_per_s),
             limits,
             budget,
+            crowd,
             on_accept,
             phase: AtomicU8::new(Phase::Running.to_u8()),
             phase_changed: Notify::new(),
@@ -213,10 +225,12 @@ impl Shared {
         self.progress.notify_waiters();
     }
 
+    /// Something of the kind has happened.
     pub(crate) fn progress_made(&self) -> tokio::sync::futures::Notified<'_> {
         self.progress.notified()
     }
 
+    /// A connection that the crowd has let in.
     pub(crate) fn add(&self, connection: &Arc<Connection>) {
         self.accepted.fetch_add(1, Relaxed);
         self.connections.lock().insert(connection.id, connection.clone());
@@ -224,33 +238,40 @@ impl Shared {
 
     pub(crate) fn remove(&self, connection: &Connection) {
         self.connections.lock().remove(&connection.id);
+        self.crowd.leave(connection);
         self.progress();
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.connections.lock().len() >= self.limits.connections_max
+    pub(crate) fn crowd(&self) -> &Crowd {
+        &self.crowd
     }
 
-    /// Closes the connection that has had nothing in flight for the longest time.
+    /// Closes an idle connection, if there is one, to make room.
     pub(crate) fn evict(&self) {
-        let oldest = {
-            let connections = self.connections.lock();
-            connections.values().filter(|c| c.calls() == 0).min_by_key(|c| c.active_ns()).cloned()
-        };
-        if let Some(connection) = oldest {
-            tracing::info!(client = %connection.tuple.client, "idle connection closed to make room for another");
+        if self.crowd.evict() {
             self.evicted.fetch_add(1, Relaxed);
-            connection.close();
         }
     }
 
-    /// Closes the connections that have had nothing in flight since `before_ns`.
-    pub(crate) fn close_idle(&self, before_ns: u64) {
-        let idle: Vec<_> = {
+    /// Closes the connections that have had nothing in flight since `idle_ns`, and those whose record has not got on
+    /// since `stalled_ns`.
+    pub(crate) fn close_overdue(&self, idle_ns: u64, stalled_ns: u64) {
+        let overdue: Vec<_> = {
             let connections = self.connections.lock();
-            connections.values().filter(|c| c.calls() == 0 && c.active_ns() < before_ns).cloned().collect()
+            let is_idle = |c: &Connection| c.calls() == 0 && c.active_ns() < idle_ns;
+            connections.values().filter(|c| is_idle(c) || c.is_stalled(stalled_ns)).cloned().collect()
         };
-        idle.iter().for_each(|c| c.close());
+        for connection in overdue {
+            if connection.close() {
+                tracing::debug!(client = %connection.tuple.client, "idle or stalled connection closed");
+            }
+        }
+    }
+
+    /// May this answer to a datagram be sent? Always, where only those who were let in get such answers.
+    pub(crate) fn admits_datagram(&self, program: Option<u32>, request: usize, reply: usize) -> bool {
+        let anybody = program.is_none_or(|program| self.registry.answers_strangers(program));
+        !anybody || self.excess.admits(request, reply)
     }
 
     /// Datagrams taken and not answered yet.

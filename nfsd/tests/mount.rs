@@ -168,24 +168,21 @@ fn the_portmapper_knows_each_program_over_both_transports() {
         assert_eq!(getport(at, 100_003, 3, protocol), 2049);
         assert_eq!(getport(at, 100_005, 3, protocol), 2049);
         assert_eq!(getport(at, 100_000, 2, protocol), 111);
-        assert_eq!(getport(at, 100_003, 4, protocol), 0, "NFS v4 is not here");
-        assert_eq!(getport(at, 100_005, 1, protocol), 0, "MOUNT v1 is not here");
+        assert_eq!(getport(at, 100_005, 1, protocol), 2049, "MOUNT itself says that v1 is not here");
         assert_eq!(getport(at, 100_227, 3, protocol), 0, "NFSACL is not here");
     }
     assert_eq!(getport(at, 100_003, 3, 1), 0, "no such transport");
     let dump = ask(at, PORTMAP, 4, &Encoder::new());
-    assert_eq!(dump.len(), 6 * 20 + 4, "six mappings and the end");
+    assert_eq!(dump.len(), 10 * 20 + 4, "ten mappings and the end");
     let mut set = Encoder::new();
     set.u32(100_003).u32(3).u32(6).u32(666);
     for procedure in [1, 2] {
         assert_eq!(ask(at, PORTMAP, procedure, &set)[..], [0; 4], "the table was changed by anybody");
     }
     assert_eq!(getport(at, 100_003, 3, 6), 2049);
-    let callit = over_udp(at.1, &message(PORTMAP, 5, &Encoder::new()));
-    assert_eq!(callit[23], 3, "CALLIT is PROC_UNAVAIL");
-    for version in [3, 4] {
+    for version in [1, 5] {
         let rpcbind = over_udp(at.1, &message((100_000, version), 3, &Encoder::new()));
-        assert_eq!(rpcbind[20..], [0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2], "PROG_MISMATCH {{2,2}}");
+        assert_eq!(rpcbind[20..], [0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 4], "PROG_MISMATCH {{2,4}}");
     }
     assert_eq!(over_udp(at.1, &message(PORTMAP, 3, &Encoder::new()))[23], 4, "GARBAGE_ARGS");
 }

@@ -30,6 +30,7 @@ fn reply(r: &StatusReply) -> Value {
         "peer": r.peer.as_ref().map(link),
         "witness": r.witness.as_ref().map(link),
         "resident_bytes": r.resident_bytes,
+        "portmapper": r.portmapper,
     })
 }
 

@@ -278,8 +278,13 @@ fn node_line(view: &View, moment: &Moment) -> String {
         .iter()
         .filter_map(|(what, l)| link(what, l.as_ref(), moment))
         .collect();
+    // Of an older server there is none.
+    let portmapper = match reply.portmapper.as_str() {
+        "" => String::new(),
+        who => format!("; portmapper: {who}"),
+    };
     format!(
-        "node {}: hanfs {}, up {}, {} of memory{}\n",
+        "node {}: hanfs {}, up {}, {} of memory{}{portmapper}\n",
         reply.node,
         reply.version,
         moment.age(reply.started_ns),

@@ -62,6 +62,7 @@ fn reply(node: &str, exports: Vec<ExportStatus>) -> StatusReply {
         peer: link(if node == "a" { "b" } else { "a" }, true),
         witness: link("witness", true),
         resident_bytes: 48 << 20,
+        portmapper: "own".to_owned(),
         ..StatusReply::default()
     }
 }
@@ -242,8 +243,8 @@ EXPORT   PRIMARY  BACKUP  STATE    VIP            INDEX  FILES  USED     CLIENTS
 /export  a        b       in sync  10.77.0.10/24  1500   640    3.0 MiB  2
 /two     b        a       in sync  10.77.0.10/24  1500   640    3.0 MiB  2
 
-node a: hanfs 0.1.0, up 3 days, 48.0 MiB of memory; peer b connected since 12:03:11 (4 min); witness connected since 12:03:11 (4 min)
-node b: hanfs 0.1.0, up 3 days, 48.0 MiB of memory; peer a connected since 12:03:11 (4 min); witness connected since 12:03:11 (4 min)
+node a: hanfs 0.1.0, up 3 days, 48.0 MiB of memory; peer b connected since 12:03:11 (4 min); witness connected since 12:03:11 (4 min); portmapper: own
+node b: hanfs 0.1.0, up 3 days, 48.0 MiB of memory; peer a connected since 12:03:11 (4 min); witness connected since 12:03:11 (4 min); portmapper: own
 takeover of /export by a at 2026-11-21 12:07:11 (crash): elected 612 ms, virtual IP 640 ms, first reply 655 ms; 3 connections tickled
 
 problems:

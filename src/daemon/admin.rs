@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::export::Export;
 use super::hub::{Answer, Exports, HubInput, HubView};
+use super::rpcbind::Portmapper;
 use super::session::PeerLink;
 use super::status;
 use super::witness_link::WitnessLink;
@@ -47,6 +48,8 @@ pub struct AdminService {
     pub view: Arc<Mutex<HubView>>,
     /// History.
     pub events: Arc<Events>,
+    /// Who answers on port 111.
+    pub portmapper: Arc<Portmapper>,
 }
 
 impl AdminService {

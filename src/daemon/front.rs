@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::export::Export;
 use super::hub::HubInput;
+use super::rpcbind::Portmapper;
 use crate::config::model;
 
 /// See the module.
@@ -20,6 +21,7 @@ pub struct Front {
     server: Server,
     services: HashMap<ExportId, Arc<Service>>,
     nfs_port: u16,
+    portmapper: Arc<Portmapper>,
     /// Where calls are read and answered: threads of its own, so that a slow disk under a READ delays no ping.
     runtime: tokio::runtime::Handle,
     hub: mpsc::UnboundedSender<HubInput>,
@@ -30,10 +32,11 @@ impl Front {
     pub fn new(
         limits: nfsd::rpc::Limits,
         nfs_port: u16,
+        portmapper: Arc<Portmapper>,
         runtime: tokio::runtime::Handle,
         hub: mpsc::UnboundedSender<HubInput>,
     ) -> Self {
-        Self { server: Server::new(limits), services: HashMap::new(), nfs_port, runtime, hub }
+        Self { server: Server::new(limits), services: HashMap::new(), nfs_port, portmapper, runtime, hub }
     }
 
     /// Begins to serve an export on these sockets.
@@ -41,6 +44,7 @@ impl Front {
         let id = export.id();
         let handle = export.with_group(|group| group.handle()).ok_or("the export does not run here")?;
         self.server.add_export(ExportEntry { handle, policy: policy(&export.config) });
+        self.portmapper.serving(id, &listeners);
         let listen = Listen {
             exports: vec![id],
             tcp: listeners.tcp,
@@ -80,6 +84,7 @@ impl Front {
             }
         }
         self.server.remove_export(id);
+        self.portmapper.stopped(id);
     }
 
     /// Takes no further calls of an export, answers those in flight, then says so.

@@ -53,9 +53,10 @@ pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
 }
 
 fn ports(network: model::Network) -> Vec<Port> {
-    [network.nfs_port, network.portmap_port]
-        .into_iter()
-        .filter(|port| *port != 0)
-        .flat_map(|port| [Port::tcp(port), Port::udp(port)])
-        .collect()
+    let nfs = [Port::tcp, Port::udp].map(|port| port(network.nfs_port));
+    let portmap = [Port::tcp, Port::udp].map(|port| port(network.portmap_port));
+    // On the well-known port the host's rpcbind can stand in, see `rpcbind`; on another one nobody can.
+    let stand_in = network.portmap_port == nfsd::rpcbind::PORT;
+    let portmap = portmap.map(|port| if stand_in { port.optional() } else { port });
+    nfs.into_iter().chain(portmap).filter(|port| port.number != 0).collect()
 }

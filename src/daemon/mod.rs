@@ -11,6 +11,8 @@ mod front;
 mod guardian;
 mod hub;
 mod identity;
+mod rpcb_client;
+mod rpcbind;
 mod server;
 mod service;
 mod session;

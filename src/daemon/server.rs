@@ -28,6 +28,8 @@ use super::export::{Edges, Export};
 use super::front::Front;
 use super::hub::{Exports, Hub, HubInput, HubView, tuple_of};
 use super::identity::Identity;
+use super::rpcb_client::Door;
+use super::rpcbind::Portmapper;
 use super::service::{PeerService, export_id};
 use super::session::{Listener, MESSAGE_BYTES_MAX, PeerLink};
 use super::tuples::Tuples;
@@ -84,7 +86,7 @@ fn open_files(config: &Config) -> usize {
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let exports = config.exports.len().max(1) as u64;
     // A quarter stays for connections where it is tight; a log, its spares and a database per export, and the rest.
-    let others = config.limits.connections.min(allowed / 4) * exports + 16 * exports + 128;
+    let others = config.limits.connections.min(allowed / 4) + 16 * exports + 128;
     let each = allowed.saturating_sub(others) / exports;
     usize::try_from(each.clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)).unwrap_or(0)
 }
@@ -153,6 +155,8 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
     };
 
     let view = Arc::new(Mutex::new(HubView::default()));
+    let portmapper = Portmapper::new(config.network, Door::default());
+    tokio::spawn(portmapper.clone().keep());
     let listener = TcpListener::bind(me.address)
         .await
         .with_context(|| format!("listen on {} for the peer and administrators", me.address))?;
@@ -172,6 +176,7 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         hub: hub_tx.clone(),
         view: view.clone(),
         events: events.clone(),
+        portmapper: portmapper.clone(),
     };
     let peer_service = match (&link, &peer) {
         (Some(link), Some(peer)) => Some(Arc::new(PeerService {
@@ -233,6 +238,7 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         front: Front::new(
             rpc_limits(config.limits, config.network.driver),
             config.network.nfs_port,
+            portmapper.clone(),
             nfs,
             hub_tx.clone(),
         ),
@@ -255,6 +261,9 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
     };
     tokio::spawn(stop_on_signal(hub_tx));
     let asked = hub.run(hub_rx).await;
+    if asked {
+        portmapper.unregister().await;
+    }
     events.append(
         Level::Info,
         "",

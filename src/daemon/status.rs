@@ -34,6 +34,7 @@ pub fn reply(node: &AdminService) -> StatusReply {
             problems.push(problem(severity, format!("{name} is not connected{why}"), link.since_ns));
         }
     }
+    problems.extend(node.portmapper.problem().map(|text| problem(Severity::Warning, text, 0)));
     let exports = node.exports.all().map(|export| one(node, export, &mut problems)).collect();
     StatusReply {
         cluster: node.config.cluster.to_string(),
@@ -45,6 +46,7 @@ pub fn reply(node: &AdminService) -> StatusReply {
         peer: Some(peer),
         witness: Some(witness),
         resident_bytes: resident_bytes(),
+        portmapper: node.portmapper.status(),
     }
 }
 

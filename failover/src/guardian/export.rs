@@ -46,12 +46,15 @@ impl Export {
         }
     }
 
-    /// Opens the sockets if they are not.
+    /// Opens the sockets that are not open, or could not be opened last time.
     pub(super) fn open(&mut self, ports: &[Port]) -> Result<(), ListenError> {
-        if self.listeners.is_none() {
-            self.listeners = Some(Listeners::open(self.vip, ports)?);
+        match &mut self.listeners {
+            Some(listeners) => listeners.complete(self.vip, ports),
+            None => {
+                self.listeners = Some(Listeners::open(self.vip, ports)?);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Resets parked connections. With the address off this host that is silent; with it up, each client

@@ -19,7 +19,7 @@ const BACKLOG: i32 = 4096;
 /// A listening socket could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "listen on {address} ({port}): {source}; is another server or rpcbind on that port, or the port privileged?"
+    "listen on {address} ({port}): {source}; is another server (the kernel's nfsd?) on that port, or is it privileged?"
 )]
 pub struct ListenError {
     /// Where.
@@ -40,8 +40,46 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds every port to the VIP, listening.
+    /// Binds every port to the VIP, listening. An optional port that another server has is left out, with both
+    /// protocols: else one client would meet us there and the next one the other server.
     pub fn open(vip: IpAddr, ports: &[Port]) -> Result<Self, ListenError> {
+        let mut all = Self::default();
+        all.complete(vip, ports)?;
+        Ok(all)
+    }
+
+    /// Tries again for what is missing: the other server may have gone.
+    pub fn complete(&mut self, vip: IpAddr, ports: &[Port]) -> Result<(), ListenError> {
+        let mut numbers: Vec<u16> = ports.iter().map(|p| p.number).collect();
+        numbers.dedup();
+        for number in numbers {
+            // Port 0, in tests, is another one each time.
+            if number != 0 && self.has(number) {
+                continue;
+            }
+            let same = ports.iter().filter(|p| p.number == number);
+            match Self::bind_all(vip, same) {
+                Ok(some) => {
+                    self.tcp.extend(some.tcp);
+                    self.udp.extend(some.udp);
+                }
+                Err(error) if error.port.optional && error.source.kind() == io::ErrorKind::AddrInUse => {
+                    let (address, port) = (error.address, error.port);
+                    tracing::info!(%address, %port, "another server of this host has this port");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn has(&self, number: u16) -> bool {
+        let tcp = self.tcp.iter().map(TcpListener::local_addr);
+        let mut all = tcp.chain(self.udp.iter().map(UdpSocket::local_addr)).flatten();
+        all.any(|address| address.port() == number)
+    }
+
+    fn bind_all<'a>(vip: IpAddr, ports: impl Iterator<Item = &'a Port>) -> Result<Self, ListenError> {
         let mut all = Self::default();
         for port in ports {
             let address = SocketAddr::new(vip, port.number);
@@ -125,6 +163,38 @@ mod tests {
         let ports = [Port::tcp(0), Port::udp(0)];
         let listeners = Listeners::open("192.0.2.77".parse().unwrap(), &ports).unwrap();
         assert_eq!((listeners.tcp.len(), listeners.udp.len()), (1, 1));
+    }
+
+    /// Port 2049 must be ours, port 111 may be rpcbind's: the other server stands for both here.
+    #[test]
+    fn an_optional_port_that_is_taken_is_left_out_until_it_is_free() {
+        let other = TcpListener::bind("0.0.0.0:0").unwrap();
+        let taken = other.local_addr().unwrap().port();
+        let vip: IpAddr = "127.0.0.78".parse().unwrap();
+        let needed = [Port::tcp(0), Port::tcp(taken), Port::udp(taken)];
+        let error = Listeners::open(vip, &needed).unwrap_err();
+        assert_eq!((error.port, error.source.kind()), (Port::tcp(taken), io::ErrorKind::AddrInUse));
+        let wanted = [Port::tcp(taken).optional(), Port::udp(taken).optional()];
+        let mut listeners = Listeners::open(vip, &wanted).unwrap();
+        assert_eq!((listeners.tcp.len(), listeners.udp.len()), (0, 0), "UDP is ours while TCP is not");
+        drop(other);
+        listeners.complete(vip, &wanted).unwrap();
+        listeners.complete(vip, &wanted).unwrap();
+        assert_eq!((listeners.tcp.len(), listeners.udp.len()), (1, 1));
+    }
+
+    /// Without V6ONLY the wildcard of IPv6 would take the ports of IPv4 too, and clients would come as mapped addresses.
+    #[test]
+    fn an_ipv6_vip_has_its_own_ports_and_its_own_family() {
+        let Ok(ours) = Listeners::open("::1".parse().unwrap(), &[Port::tcp(0), Port::udp(0)]) else {
+            return; // This host has no IPv6.
+        };
+        let address = ours.tcp[0].local_addr().unwrap();
+        assert!(socket2::SockRef::from(&ours.tcp[0]).only_v6().unwrap());
+        Listeners::open("127.0.0.1".parse().unwrap(), &[Port::tcp(address.port())]).unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        ours.tcp[0].set_nonblocking(false).unwrap();
+        assert_eq!(ours.tcp[0].accept().unwrap().1, client.local_addr().unwrap());
     }
 
     /// The copy stands for a stopped process that cannot close its own.

@@ -32,17 +32,27 @@ pub struct Port {
     pub number: u16,
     /// Its protocol.
     pub transport: Transport,
+    /// Another server of this host may have it: then this port, with either protocol, is done without.
+    pub optional: bool,
 }
 
 impl Port {
     /// A TCP port.
     pub const fn tcp(number: u16) -> Self {
-        Self { number, transport: Transport::Tcp }
+        Self { number, transport: Transport::Tcp, optional: false }
     }
 
     /// A UDP port.
     pub const fn udp(number: u16) -> Self {
-        Self { number, transport: Transport::Udp }
+        Self { number, transport: Transport::Udp, optional: false }
+    }
+}
+
+impl Port {
+    /// The same, where it may be done without.
+    #[must_use]
+    pub const fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 }
 

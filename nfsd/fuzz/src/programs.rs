@@ -41,7 +41,9 @@ pub fn run(input: &[u8]) {
 
 fn call(world: &World, xid: u32, program: (u32, u32, u32), how: u8, args: &[u8]) {
     let caller = CALLERS[usize::from(how & 3) % CALLERS.len()];
-    let transport = if how & UDP == 0 { Transport::Tcp } else { Transport::Udp };
+    // CALLIT and BCAST as datagrams are the calls that get no answer, for whoever floods a stranger.
+    let unanswered = matches!(program, (100_000, 2..=4, 5));
+    let transport = if how & UDP == 0 || unanswered { Transport::Tcp } else { Transport::Udp };
     let record = world::record(xid, program, caller, args);
     let reply = world.call(&record, transport).expect("a call gets an answer");
     assert!(reply.len() < 64 << 10, "{program:?}: {} bytes", reply.len());

@@ -4,7 +4,7 @@
 //! Every input starts from the same state: whatever changed it makes the next input begin with new file systems.
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use nfsd::exports::{ExportEntry, ExportPolicy, Squash};
 use nfsd::handle;
 use nfsd::rpc::offline::take;
 use nfsd::rpc::{Limits, Outcome, Registry, ReplySink, Transport};
-use nfsd::server::Server;
+use nfsd::server::{Server, Tuple};
 use parking_lot::Mutex;
 use proto::op::op::Kind;
 use proto::op::{Create, Cred, Incarnation, Link, Mkdir, Mknod, OP_VERSION, Op, Sattr, Symlink, Write};
@@ -51,6 +51,12 @@ impl ReplySink for Answers {
         });
     }
 }
+
+/// Both ends of every call.
+pub const TUPLE: Tuple = Tuple {
+    client: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 700)),
+    server: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2049)),
+};
 
 impl Answers {
     /// The one answer, where there was a call; none where there was not.
@@ -199,9 +205,8 @@ impl World {
     /// One call; its answer. `record` has no mark.
     pub fn call(&self, record: &Bytes, transport: Transport) -> Option<Bytes> {
         let answers = Arc::new(Answers::default());
-        let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 700));
         memory::bounded("answer a call", HELD_MAX, || {
-            let is_call = take(&self.registry, record, client, transport, answers.clone());
+            let is_call = take(&self.registry, record, TUPLE, transport, answers.clone());
             self.shown.run();
             let answer = answers.only(is_call);
             let leaked = answer.as_ref().is_some_and(|a| a.windows(SECRET.len()).any(|w| w == SECRET));

@@ -156,6 +156,11 @@ impl Nfs3 {
 }
 
 impl Program for Nfs3 {
+    /// Nothing large is said without a file handle, and those have an export's random id in them.
+    fn answers_strangers(&self) -> bool {
+        false
+    }
+
     fn call(&self, call: Call, responder: Responder) {
         use procedure::*;
         tracing::trace!(xid = call.xid, procedure = call.procedure, client = %call.client, "NFS call");

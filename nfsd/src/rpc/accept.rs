@@ -1,4 +1,4 @@
-//! Accepts connections, at most as many as the limit says.
+//! Accepts connections, over all services at most as many as the limit says.
 //!
 //! Where there are more, the connection that has been idle for the longest time is closed: its client, if it
 //! still lives, reconnects when it has something to say. Where none is idle, the new one waits, and with it all
@@ -60,35 +60,49 @@ async fn accept(accepted: io::Result<(TcpStream, SocketAddr)>, service: &Arc<Sha
             return;
         }
     };
-    while service.is_full() {
+    let connection = match prepare(&stream, client, service) {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::debug!(%client, %error, "connection ended before it began");
+            return;
+        }
+    };
+    loop {
+        let somebody_left = service.crowd().somebody_left();
+        if service.crowd().enter(&connection) {
+            break;
+        }
         if matches!(service.phase(), Phase::Ended(_)) {
             return;
         }
-        let freed = service.progress_made();
         service.evict();
         // The time is the bound: a notification that is missed, or a connection that only becomes idle, is
         // found at the next look.
-        _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
+        _ = tokio::time::timeout(LOOK_AGAIN, somebody_left).await;
     }
-    if let Err(error) = start(stream, client, service) {
-        tracing::debug!(%client, %error, "connection ended before it began");
-    }
-}
-
-fn start(stream: TcpStream, client: SocketAddr, service: &Arc<Shared>) -> io::Result<()> {
-    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-    set_options(&stream, service.limits())?;
-    let tuple = Tuple { client, server: stream.local_addr()? };
-    let id = NEXT_ID.fetch_add(1, Relaxed);
-    let connection = Arc::new(Connection::new(id, tuple, service.budget().clone()));
     service.add(&connection);
     tokio::spawn(Task::new(stream, connection, service.clone()).run());
-    Ok(())
 }
 
-/// Closes idle connections, where the limits say so, until the service ends.
-pub(crate) async fn close_idle(service: Arc<Shared>) {
-    let idle = Duration::from_secs(service.limits().idle_s);
+fn prepare(stream: &TcpStream, client: SocketAddr, service: &Shared) -> io::Result<Arc<Connection>> {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    set_options(stream, service.limits())?;
+    let tuple = Tuple { client, server: stream.local_addr()? };
+    let id = NEXT_ID.fetch_add(1, Relaxed);
+    Ok(Arc::new(Connection::new(id, tuple, service.budget().clone())))
+}
+
+/// Closes idle and stalled connections, where the limits say so, until the service ends.
+pub(crate) async fn sweep(service: Arc<Shared>) {
+    let limits = service.limits();
+    let idle = (limits.idle_s > 0).then(|| Duration::from_secs(limits.idle_s));
+    let stall = (limits.record_stall_ms > 0).then(|| Duration::from_millis(limits.record_stall_ms));
+    let Some(shorter) = idle.into_iter().chain(stall).min() else { return };
+    // How long ago, on the monotonic clock; 0, so never, where there is no such limit.
+    let before = |limit: Option<Duration>| {
+        let ns = limit.map_or(u64::MAX, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+        monotonic_ns().saturating_sub(ns)
+    };
     let ended = async {
         let mut phase = service.phase();
         while !matches!(phase, Phase::Ended(_)) {
@@ -97,9 +111,8 @@ pub(crate) async fn close_idle(service: Arc<Shared>) {
     };
     let sweep = async {
         loop {
-            tokio::time::sleep(idle / 4).await;
-            let idle_ns = u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX);
-            service.close_idle(monotonic_ns().saturating_sub(idle_ns));
+            tokio::time::sleep(shorter / 4).await;
+            service.close_overdue(before(idle), before(stall));
         }
     };
     tokio::select! {

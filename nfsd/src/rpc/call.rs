@@ -53,6 +53,8 @@ pub struct Call {
     pub args: Bytes,
     /// Whom the answer goes to.
     pub client: SocketAddr,
+    /// Where it came to: the virtual IP and the port.
+    pub server: SocketAddr,
     /// How it came in.
     pub transport: Transport,
     /// Tells calls apart that share an xid: xxh3 of the first 256 bytes of the arguments, of their length and

@@ -36,6 +36,10 @@ pub(crate) struct Connection {
     bytes: AtomicUsize,
     calls_total: AtomicU64,
     active_ns: AtomicU64,
+    /// Bytes of a record that is still coming in, where they count; see [`Self::hold`].
+    unfinished: AtomicUsize,
+    /// When that record last got on, on [`monotonic_ns`]; 0: there is none, or it is not being read.
+    unfinished_ns: AtomicU64,
 }
 
 impl Connection {
@@ -49,6 +53,8 @@ impl Connection {
             bytes: AtomicUsize::new(0),
             calls_total: AtomicU64::new(0),
             active_ns: AtomicU64::new(monotonic_ns()),
+            unfinished: AtomicUsize::new(0),
+            unfinished_ns: AtomicU64::new(0),
         }
     }
 
@@ -67,13 +73,35 @@ impl Connection {
         self.calls_total.load(Relaxed)
     }
 
-    /// When the last bytes came or went, on [`monotonic_ns`].
+    /// When the last bytes came, or were about to go, on [`monotonic_ns`].
     pub(crate) fn active_ns(&self) -> u64 {
         self.active_ns.load(Relaxed)
     }
 
     pub(crate) fn touch(&self) {
         self.active_ns.store(monotonic_ns(), Relaxed);
+    }
+
+    /// So many bytes of an unfinished record are in memory: they count as if its call were in flight. Only the
+    /// connection's task calls this.
+    pub(crate) fn hold(&self, bytes: usize) {
+        let before = self.unfinished.swap(bytes, Relaxed);
+        if bytes > before {
+            self.budget.take(bytes - before);
+        } else if bytes < before {
+            self.budget.give_back(before - bytes);
+        }
+    }
+
+    /// A record has begun or got on at this time; 0: it is whole, or not being read.
+    pub(crate) fn set_unfinished_ns(&self, now_ns: u64) {
+        self.unfinished_ns.store(now_ns, Relaxed);
+    }
+
+    /// Has it been in the middle of a record, without getting on, since before this time?
+    pub(crate) fn is_stalled(&self, before_ns: u64) -> bool {
+        let since = self.unfinished_ns.load(Relaxed);
+        since != 0 && since < before_ns
     }
 
     /// A call of `bytes` is taken: from here on it is in flight.
@@ -131,10 +159,11 @@ impl Connection {
         }
     }
 
-    /// Makes the task close the connection.
-    pub(crate) fn close(&self) {
-        self.outbox.lock().close = true;
+    /// Makes the task close the connection; false: it is about to, already.
+    pub(crate) fn close(&self) -> bool {
+        let before = std::mem::replace(&mut self.outbox.lock().close, true);
         self.wake();
+        !before
     }
 
     /// The task has ended, `writing` was not written.
@@ -145,6 +174,8 @@ impl Connection {
             writing.append(&mut outbox.replies);
         }
         writing.drain(..).for_each(|reply| self.written(&reply));
+        self.hold(0);
+        self.set_unfinished_ns(0);
         self.budget.forget(self.id);
     }
 }

@@ -1,12 +1,11 @@
 //! The call header (RFC 5531 section 9): who calls what, or why it is refused before any program sees it.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::call::{Call, Cred, Transport};
 use super::reply::{AuthStat, Responder};
+use crate::service::Tuple;
 use crate::xdr::{self, Decoder, XdrError};
 
 /// Longest credential or verifier body, bytes (RFC 5531 section 8.2).
@@ -23,6 +22,7 @@ const CALL: u32 = 0;
 const RPC_VERSION: u32 = 2;
 const AUTH_NONE: u32 = 0;
 const AUTH_SYS: u32 = 1;
+const AUTH_SHORT: u32 = 2;
 
 /// Why a call is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +61,10 @@ pub(crate) enum Message {
 }
 
 /// Decodes the header of one record.
-pub(crate) fn decode(record: &Bytes, client: SocketAddr, transport: Transport) -> Message {
+pub(crate) fn decode(record: &Bytes, tuple: Tuple, transport: Transport) -> Message {
     let mut d = Decoder::new(record);
     match start(&mut d) {
-        Ok((xid, RPC_VERSION)) => match body(&mut d, xid, client, transport) {
+        Ok((xid, RPC_VERSION)) => match body(&mut d, xid, tuple, transport) {
             Ok(Ok(call)) => Message::Call(call),
             Ok(Err(stat)) => Message::Refused { xid, why: Refusal::Auth(stat) },
             Err(_) => Message::NotACall,
@@ -87,7 +87,7 @@ fn start(d: &mut Decoder<'_>) -> xdr::Result<(u32, u32)> {
 fn body(
     d: &mut Decoder<'_>,
     xid: u32,
-    client: SocketAddr,
+    tuple: Tuple,
     transport: Transport,
 ) -> xdr::Result<Result<Call, AuthStat>> {
     let (program, version, procedure) = (d.u32()?, d.u32()?, d.u32()?);
@@ -99,14 +99,19 @@ fn body(
             Ok(cred) => cred,
             Err(_) => return Ok(Err(AuthStat::BadCred)),
         },
+        // A shorthand stands for a credential that this server has never shortened: the client sends the whole one.
+        AUTH_SHORT => return Ok(Err(AuthStat::RejectedCred)),
+        // RPCSEC_GSS among them, also where it begins a context with procedure NULL.
         _ => return Ok(Err(AuthStat::TooWeak)),
     };
-    if d.u32().and_then(|_flavour| d.opaque(AUTH_BYTES_MAX)).is_err() {
+    // With either credential the verifier is AUTH_NONE (RFC 5531 section 8.2 and appendix A); Linux refuses others too.
+    if !matches!((d.u32(), d.opaque(AUTH_BYTES_MAX)), (Ok(AUTH_NONE), Ok(_))) {
         return Ok(Err(AuthStat::BadVerf));
     }
     let args = d.rest();
     let checksum = checksum(&args, &cred);
-    Ok(Ok(Call { xid, program, version, procedure, cred, args, client, transport, checksum }))
+    let Tuple { client, server } = tuple;
+    Ok(Ok(Call { xid, program, version, procedure, cred, args, client, server, transport, checksum }))
 }
 
 /// authsys_parms, RFC 5531 appendix A.

@@ -4,8 +4,12 @@
 use super::*;
 use crate::xdr::Encoder;
 
-fn client() -> SocketAddr {
-    "192.0.2.7:700".parse().unwrap()
+fn tuple(client: &str) -> Tuple {
+    Tuple { client: client.parse().unwrap(), server: "192.0.2.1:2049".parse().unwrap() }
+}
+
+fn client() -> Tuple {
+    tuple("192.0.2.7:700")
 }
 
 /// An AUTH_SYS credential body.
@@ -60,8 +64,13 @@ fn each_refusal_is_the_one_of_the_rfc() {
     assert_eq!(refusal(&call(2, 1, &sys(0, b"m", &[0; 17]), b"")), bad_cred, "17 groups");
     assert_eq!(refusal(&call(2, 0, &[0; 404], b"")), bad_cred, "credential over 400 bytes");
     assert_eq!(refusal(&call(2, 6, b"gss!", b"")), Some(Refusal::Auth(AuthStat::TooWeak)));
+    assert_eq!(refusal(&call(2, 3, b"des!", b"")), Some(Refusal::Auth(AuthStat::TooWeak)));
+    assert_eq!(refusal(&call(2, 2, b"abbr", b"")), Some(Refusal::Auth(AuthStat::RejectedCred)), "AUTH_SHORT");
     let mut verifier = call(2, 0, b"", b"").to_vec();
     let at = verifier.len() - 4;
+    verifier[at - 1] = 6;
+    assert_eq!(refusal(&verifier.clone().into()), Some(Refusal::Auth(AuthStat::BadVerf)), "another flavour");
+    verifier[at - 1] = 0;
     verifier[at..].copy_from_slice(&u32::MAX.to_be_bytes());
     assert_eq!(refusal(&verifier.into()), Some(Refusal::Auth(AuthStat::BadVerf)));
 }
@@ -93,7 +102,7 @@ fn a_retransmission_has_the_checksum_of_its_original_and_another_call_has_not() 
 #[test]
 fn the_key_leaves_out_the_port_and_unifies_mapped_addresses() {
     let record = call(2, 0, b"", b"");
-    let from = |addr: &str| match decode(&record, addr.parse().unwrap(), Transport::Tcp) {
+    let from = |addr: &str| match decode(&record, tuple(addr), Transport::Tcp) {
         Message::Call(call) => call.key(),
         other => panic!("{other:?}"),
     };

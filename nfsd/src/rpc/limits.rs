@@ -19,12 +19,20 @@ pub struct Limits {
     /// The same, over all connections. A connection with nothing in flight may always have one call, so that a
     /// few clients that do not read their replies cannot stop the others.
     pub total_bytes_max: usize,
-    /// Most connections of one service. While there are more, those that wait are not accepted, unless an
+    /// Most connections, over all services. While there are more, those that wait are not served, unless an
     /// idle one can be closed in their favour.
     pub connections_max: usize,
     /// Close a connection with nothing in flight after so many seconds; 0: never (a Linux client closes its
     /// idle connections itself, after 5 minutes).
     pub idle_s: u64,
+    /// Close a connection in the middle of a record that does not grow by [`Self::record_step_bytes`], nor ends, within
+    /// so many milliseconds; 0: never. Only while it is read.
+    pub record_stall_ms: u64,
+    /// See [`Self::record_stall_ms`]. A client that wants to hold memory with half a record has to pay for it.
+    pub record_step_bytes: usize,
+    /// By how much the answers to datagrams may exceed what was asked, bytes per second and service, where anybody
+    /// could have asked; what is more is not sent.
+    pub udp_excess_bytes_per_s: u64,
     /// Close a connection whose client acknowledges or reads nothing of what was sent to it, milliseconds.
     /// Linux clients give up on their side after 180 s.
     pub stalled_ms: u64,
@@ -45,6 +53,9 @@ impl Default for Limits {
             total_bytes_max: 256 << 20,
             connections_max: 1024,
             idle_s: 0,
+            record_stall_ms: 30_000,
+            record_step_bytes: 64 << 10,
+            udp_excess_bytes_per_s: 64 << 10,
             stalled_ms: 180_000,
             unserved: Ending::Reset,
         }

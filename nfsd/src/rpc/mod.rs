@@ -2,13 +2,15 @@
 //!
 //! `record` cuts a TCP stream into records, `header` decodes call headers, `registry` finds the program, `call`
 //! and `reply` are what a program sees, `tcp` and `udp` own the sockets, `limits` says how much a client may
-//! make the server keep, `budget` and `connection` count it, and `accept` bounds the connections. `offline` is all of
-//! it without sockets, for fuzzing.
+//! make the server keep, `budget` and `connection` count it, `accept` and `crowd` bound the connections, and `excess`
+//! what datagrams may make it send. `offline` is all of it without sockets, for fuzzing.
 
 pub(crate) mod accept;
 pub(crate) mod budget;
 mod call;
 pub(crate) mod connection;
+pub(crate) mod crowd;
+pub(crate) mod excess;
 pub(crate) mod header;
 pub(crate) mod limits;
 #[doc(hidden)]

@@ -1,7 +1,6 @@
 //! Calls without a socket: the record reader, the header's decoder and the registry that connections use, driven by
 //! hand. For fuzzing and tests, which want each of them alone, in one thread, with every answer in their hands.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use super::limits::Limits;
 use super::record::RecordReader;
 use super::registry::Registry;
 use super::reply::{ReplySink, Responder};
+use crate::service::Tuple;
 
 /// A connection's stream of bytes, cut into records.
 pub struct Records(RecordReader);
@@ -51,12 +51,12 @@ impl Records {
 pub fn take(
     registry: &Registry,
     record: &Bytes,
-    client: SocketAddr,
+    tuple: Tuple,
     transport: Transport,
     sink: Arc<dyn ReplySink>,
 ) -> bool {
     let responder = |xid| Responder::new(xid, record.len(), sink);
-    match header::decode(record, client, transport) {
+    match header::decode(record, tuple, transport) {
         Message::Call(call) => {
             let responder = responder(call.xid);
             registry.dispatch(call, responder);

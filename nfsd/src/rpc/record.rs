@@ -18,7 +18,7 @@ use super::limits::Limits;
 
 /// Size of the receive buffer for small records, bytes. Several hundred NULL or GETATTR calls, or three WRITEs
 /// of 4 KiB.
-const CHUNK_BYTES: usize = 16 << 10;
+pub(super) const CHUNK_BYTES: usize = 16 << 10;
 /// Less room than this is not worth a read, bytes.
 const ROOM_MIN: usize = 4 << 10;
 /// Length of a record mark, bytes.
@@ -88,6 +88,12 @@ impl RecordReader {
     /// Is it in the middle of a record?
     pub(crate) fn is_mid_record(&self) -> bool {
         !self.buf.is_empty() || self.assembly.is_some()
+    }
+
+    /// Bytes received of the record that is not whole yet, where [`Self::next_record`] has just found none.
+    pub(crate) fn unfinished_bytes(&self) -> usize {
+        let assembled = self.assembly.as_ref().map_or(0, |a| a.data.len().saturating_add(MARK));
+        self.buf.len().saturating_add(assembled)
     }
 
     /// The buffer to append received bytes to, with room for more.

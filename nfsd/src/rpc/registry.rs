@@ -13,6 +13,12 @@ pub type Versions = RangeInclusive<u32>;
 pub trait Program: Send + Sync {
     /// Takes a call of one of the program's versions. It must not block; it may answer later, from any thread.
     fn call(&self, call: Call, responder: Responder);
+
+    /// Does it answer whoever asks? False where the arguments prove that the caller has been let in before, as file
+    /// handles do: then answers to datagrams may be as large as they like, for the sender is no forger's choice.
+    fn answers_strangers(&self) -> bool {
+        true
+    }
 }
 
 struct Registered {
@@ -38,6 +44,11 @@ impl Registry {
     pub fn with(mut self, number: u32, versions: Versions, program: Arc<dyn Program>) -> Self {
         self.programs.push(Registered { number, versions, program });
         self
+    }
+
+    /// May anybody, who need not be who he says, get answers of this program?
+    pub(crate) fn answers_strangers(&self, program: u32) -> bool {
+        self.programs.iter().find(|p| p.number == program).is_none_or(|p| p.program.answers_strangers())
     }
 
     /// Hands a call to its program; RFC 5531 section 9 where there is none: PROG_UNAVAIL, or PROG_MISMATCH

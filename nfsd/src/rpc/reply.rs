@@ -32,6 +32,8 @@ const MARK: usize = 4;
 pub(crate) enum AuthStat {
     /// AUTH_BADCRED: the credential does not decode.
     BadCred = 1,
+    /// AUTH_REJECTEDCRED: a shorthand that is not known: send the whole credential.
+    RejectedCred = 2,
     /// AUTH_BADVERF: the verifier does not decode.
     BadVerf = 3,
     /// AUTH_TOOWEAK: a flavour that is not accepted here. Of the possible values it is the one after which a

@@ -6,7 +6,8 @@
 //!
 //! Backpressure: beyond a limit on calls or bytes in flight the connection is not read until replies have been
 //! *written*. So a client that does not read its replies is not read either, and costs what the limits say. A
-//! call that was taken is answered, or the connection is closed; nothing is dropped.
+//! call that was taken is answered, or the connection is closed; nothing is dropped. A record that is still coming
+//! in counts with what has come of it, and has to get on: else half a record would hold memory for ever.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -18,6 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use replica::clock::monotonic_ns;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -26,7 +28,7 @@ use super::call::Transport;
 use super::connection::Connection;
 use super::header::{self, Message};
 use super::limits::Limits;
-use super::record::{RecordError, RecordReader};
+use super::record::{CHUNK_BYTES, RecordError, RecordReader};
 use super::reply::{Responder, Wire};
 use crate::service::{BoxFuture, Ending, Phase, Shared};
 
@@ -36,9 +38,11 @@ pub(super) const CALL_BYTES: usize = 512;
 const FLUSH_BYTES: usize = 256 << 10;
 /// Buffers of one vectored write: some 20 READs, or 64 small replies.
 const SLICES_MAX: usize = 64;
-/// Keepalive: first probe after, and between probes.
+/// Keepalive: first probe after, and between probes, and how many. A client that is gone without a word is found out
+/// after 120 s, or when `TCP_USER_TIMEOUT` ends, which Linux prefers where it is set.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +57,7 @@ pub(crate) enum End {
     Record(#[from] RecordError),
     #[error("a record is not an RPC call")]
     NotACall,
-    #[error("closed unanswered, or to make room")]
+    #[error("closed unanswered, stalled, or to make room")]
     Closed,
     #[error("the service ended")]
     Service(Ending),
@@ -69,7 +73,10 @@ pub(crate) enum End {
 pub(crate) fn set_options(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_tcp_user_timeout(Some(Duration::from_millis(limits.stalled_ms)))
@@ -83,12 +90,23 @@ pub(crate) struct Task {
     /// Runs before the first byte is read.
     accepting: Option<BoxFuture>,
     reader: RecordReader,
+    incoming: Incoming,
     /// A record that came while the service was draining; taken if it resumes.
     held: Option<Bytes>,
     writing: VecDeque<Wire>,
     /// Bytes of the first of `writing` that are written.
     sent: usize,
     eof: bool,
+}
+
+/// The record that has begun and is not whole yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Incoming {
+    Nothing,
+    /// The connection is not read: the record keeps its bytes, but its time does not run.
+    Paused,
+    /// It had so many bytes when its time last began.
+    Running(usize),
 }
 
 /// What became of an attempt to take calls.
@@ -104,7 +122,18 @@ impl Task {
         let accepting = Some(service.on_accept(connection.tuple));
         let reader = RecordReader::new(service.limits());
         let writing = VecDeque::new();
-        Self { stream, connection, service, accepting, reader, held: None, writing, sent: 0, eof: false }
+        Self {
+            stream,
+            connection,
+            service,
+            accepting,
+            reader,
+            incoming: Incoming::Nothing,
+            held: None,
+            writing,
+            sent: 0,
+            eof: false,
+        }
     }
 
     /// Serves the connection to its end.
@@ -162,12 +191,18 @@ impl Task {
                 return Err(if self.reader.is_mid_record() { End::Truncated } else { End::Eof });
             }
         }
-        if phase == Phase::Running && !self.eof { self.take_calls(cx) } else { Ok(Took::Nothing) }
+        if phase == Phase::Running && !self.eof {
+            return self.take_calls(cx);
+        }
+        self.pause_incoming();
+        Ok(Took::Nothing)
     }
 
     /// Writes until nothing is left or the socket takes no more.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.writing.is_empty() {
+            // Before the client can have them: whoever is answered later was active later.
+            self.connection.touch();
             let n = {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
                 let filled = fill(&mut slices, &self.writing, self.sent);
@@ -177,7 +212,6 @@ impl Task {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.connection.touch();
             self.sent = self.sent.saturating_add(n);
             while let Some(first) = self.writing.front() {
                 let Some(beyond) = self.sent.checked_sub(first.len()) else { break };
@@ -205,6 +239,7 @@ impl Task {
         let before = self.connection.bytes();
         while self.connection.bytes() < before.saturating_add(FLUSH_BYTES) {
             if !self.may_take(cx) {
+                self.pause_incoming();
                 return Ok(took);
             }
             let record = match self.held.take() {
@@ -213,6 +248,7 @@ impl Task {
             };
             match record {
                 Some(record) => {
+                    self.finished();
                     if !self.take_call(record)? {
                         return Ok(took);
                     }
@@ -227,6 +263,7 @@ impl Task {
 
     /// Reads once.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Took, End> {
+        self.note_incoming();
         // Dropping the future loses nothing: it has read, or it has not.
         let n = match pin!(self.stream.read_buf(self.reader.space())).poll(cx) {
             Poll::Ready(outcome) => outcome?,
@@ -238,6 +275,41 @@ impl Task {
         self.connection.touch();
         self.eof = n == 0;
         Ok(Took::Some)
+    }
+
+    /// A record may have begun, but is not whole: what has come of it counts, and it has to get on. What fits in the
+    /// receive buffer for small records does not count: every connection may have one.
+    fn note_incoming(&mut self) {
+        let bytes = self.reader.unfinished_bytes();
+        if bytes == 0 {
+            return;
+        }
+        let step = self.service.limits().record_step_bytes;
+        let waits = matches!(self.incoming, Incoming::Running(before) if bytes < before.saturating_add(step));
+        if !waits {
+            self.incoming = Incoming::Running(bytes);
+            self.connection.set_unfinished_ns(monotonic_ns());
+        }
+        if bytes > CHUNK_BYTES {
+            self.connection.hold(bytes);
+        }
+    }
+
+    /// The record is whole.
+    fn finished(&mut self) {
+        if self.incoming != Incoming::Nothing {
+            self.incoming = Incoming::Nothing;
+            self.connection.hold(0);
+            self.connection.set_unfinished_ns(0);
+        }
+    }
+
+    /// Nothing is read for now, so its client cannot get on.
+    fn pause_incoming(&mut self) {
+        if let Incoming::Running(_) = self.incoming {
+            self.incoming = Incoming::Paused;
+            self.connection.set_unfinished_ns(0);
+        }
     }
 
     /// Hands one record to its program; false: the service has begun to drain, the record waits.
@@ -252,7 +324,7 @@ impl Task {
             return Ok(false);
         }
         let responder = |xid| Responder::new(xid, bytes, self.connection.clone());
-        match header::decode(&record, self.connection.tuple.client, Transport::Tcp) {
+        match header::decode(&record, self.connection.tuple, Transport::Tcp) {
             Message::Call(call) => {
                 self.connection.count_call();
                 let responder = responder(call.xid);
@@ -311,4 +383,24 @@ fn set_repair(stream: &TcpStream) -> io::Result<()> {
         )
     };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a client that vanished without a word does not keep its connection, and what it holds, for ever.
+    //! Method: the options, read back from a real socket.
+    use super::*;
+
+    #[tokio::test]
+    async fn a_vanished_client_is_noticed_within_minutes() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        set_options(&stream, &Limits::default()).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        let probes = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert!(socket.tcp_keepalive_time().unwrap() + probes <= Duration::from_secs(180));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(180)));
+    }
 }

@@ -1,7 +1,7 @@
 //! A service with a program made for tests, and a plain blocking client.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -91,28 +91,53 @@ impl Bench {
     }
 
     pub fn with(limits: Limits, on_accept: OnAccept) -> Self {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
-        let tcp_socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let udp_socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let (tcp, udp) = (tcp_socket.local_addr().unwrap(), udp_socket.local_addr().unwrap());
-        let tester = Arc::new(Tester::default());
+        Self::at(Ipv4Addr::LOCALHOST.into(), limits, on_accept)
+    }
+
+    pub fn at(ip: IpAddr, limits: Limits, on_accept: OnAccept) -> Self {
+        let runtime = runtime();
         let server = Server::new(limits);
-        let listen = Listen {
-            exports: vec![],
-            tcp: vec![tcp_socket],
-            udp: vec![udp_socket],
-            nfs_port: tcp.port(),
-            on_accept,
-        };
-        let registry = Registry::new().with(PROGRAM, 2..=4, tester.clone());
-        let service = server.serve_registry(registry, listen, runtime.handle()).unwrap();
+        let (tester, service, tcp, udp) = serve(&server, &runtime, ip, on_accept);
         Self { runtime, tester, server, service, tcp, udp }
+    }
+
+    /// Another service of the same node.
+    pub fn another(&self) -> (Arc<Tester>, Service, SocketAddr) {
+        let on_accept: OnAccept = Arc::new(|_| Box::pin(async {}));
+        let (tester, service, tcp, _) =
+            serve(&self.server, &self.runtime, Ipv4Addr::LOCALHOST.into(), on_accept);
+        (tester, service, tcp)
     }
 
     pub fn client(&self) -> Client {
         Client::connect(self.tcp)
     }
+}
+
+pub fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Sockets of a virtual IP for the programs of `nfs_port`.
+pub fn listen(ip: IpAddr, nfs_port: u16, on_accept: OnAccept) -> (Listen, SocketAddr, SocketAddr) {
+    let (tcp_socket, udp_socket) = (TcpListener::bind((ip, 0)).unwrap(), UdpSocket::bind((ip, 0)).unwrap());
+    let (tcp, udp) = (tcp_socket.local_addr().unwrap(), udp_socket.local_addr().unwrap());
+    let listen =
+        Listen { exports: vec![], tcp: vec![tcp_socket], udp: vec![udp_socket], nfs_port, on_accept };
+    (listen, tcp, udp)
+}
+
+fn serve(
+    server: &Server,
+    runtime: &Runtime,
+    ip: IpAddr,
+    on_accept: OnAccept,
+) -> (Arc<Tester>, Service, SocketAddr, SocketAddr) {
+    let tester = Arc::new(Tester::default());
+    let (listen, tcp, udp) = listen(ip, 2049, on_accept);
+    let registry = Registry::new().with(PROGRAM, 2..=4, tester.clone());
+    let service = server.serve_registry(registry, listen, runtime.handle()).unwrap();
+    (tester, service, tcp, udp)
 }
 
 /// Waits for another thread to make `condition` true.
