@@ -11,6 +11,7 @@ mod front;
 mod guardian;
 mod hub;
 mod identity;
+mod names;
 mod server;
 mod service;
 mod session;

@@ -235,6 +235,7 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
             config.network.nfs_port,
             nfs,
             hub_tx.clone(),
+            &config.exports,
         ),
         arbiter: config.arbiter.clone(),
         events: events.clone(),
