@@ -1,14 +1,19 @@
 //! The exports that a listener shows, and what their clients may do.
 //!
-//! An [`Exports`] is fixed for the life of its service: each virtual IP has one of its own, so a handle of an
-//! export that lives behind another address finds nothing here.
+//! Which exports an [`Exports`] has is fixed for the life of its service: each virtual IP has one of its own,
+//! so a handle of an export that lives behind another address finds nothing here. Whom they admit may change
+//! at any time (see `access`); [`Exports::admit`] is the one place where every program asks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use replica::handle::GroupHandle;
 use replica::ids::ExportId;
 
-use crate::rpc::Cred;
+use crate::access::{Access, AccessList, Verdict};
+use crate::names::Names;
+use crate::rpc::{Call, Cred, Transport};
 
 /// Whose identity is taken away from a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -21,6 +26,9 @@ pub enum Squash {
     /// Nobody; the client's root is root here (no_root_squash).
     None,
 }
+
+/// How long a call waits for its client's name.
+const NAME_WAIT: Duration = Duration::from_secs(2);
 
 /// nobody and nogroup of most systems.
 pub const ANONYMOUS_ID: u32 = 65_534;
@@ -67,35 +75,98 @@ impl ExportPolicy {
     }
 }
 
-/// One export behind a listener. Cheap to clone.
+/// One export and what one client may do with it; put into a server, what everybody may. Cheap to clone.
 #[derive(Clone)]
 pub struct ExportEntry {
     /// The replicated file system.
     pub handle: GroupHandle,
-    /// What its clients may do.
+    /// What may be done.
     pub policy: ExportPolicy,
+}
+
+/// One export behind a listener. Cheap to clone.
+#[derive(Clone)]
+pub struct Shown {
+    /// The replicated file system.
+    pub handle: GroupHandle,
+    /// Whom it admits.
+    pub access: Arc<Access>,
+}
+
+impl From<ExportEntry> for Shown {
+    fn from(entry: ExportEntry) -> Self {
+        let access = Access::new(AccessList::everybody(entry.policy, false), Names::nobody());
+        Self { handle: entry.handle, access }
+    }
+}
+
+/// Why a client gets nothing of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such export here.
+    Unknown,
+    /// The access list does not admit the client.
+    Denied,
+    /// It hangs on the client's name, which is not known yet.
+    Undecided,
+    /// Nothing may be said for an export without its lease.
+    NotServing,
+}
+
+impl Shown {
+    /// What the caller may do here.
+    pub fn admit(&self, call: &Call) -> Result<ExportEntry, Refusal> {
+        let refusal = match self.access.verdict(call.client, call.transport == Transport::Tcp) {
+            Verdict::Allowed(policy) => return Ok(ExportEntry { handle: self.handle.clone(), policy }),
+            Verdict::Denied => Refusal::Denied,
+            Verdict::Undecided => Refusal::Undecided,
+        };
+        // A "no" is an answer like any other: only who holds the lease gives it.
+        Err(if self.handle.serving() { refusal } else { Refusal::NotServing })
+    }
 }
 
 /// The exports of one service, by id.
 #[derive(Clone, Default)]
 pub struct Exports {
-    by_id: HashMap<ExportId, ExportEntry>,
+    by_id: HashMap<ExportId, Shown>,
 }
 
-impl FromIterator<ExportEntry> for Exports {
-    fn from_iter<T: IntoIterator<Item = ExportEntry>>(entries: T) -> Self {
-        Self { by_id: entries.into_iter().map(|e| (e.handle.id(), e)).collect() }
+impl<E: Into<Shown>> FromIterator<E> for Exports {
+    fn from_iter<T: IntoIterator<Item = E>>(entries: T) -> Self {
+        Self { by_id: entries.into_iter().map(Into::into).map(|e| (e.handle.id(), e)).collect() }
     }
 }
 
 impl Exports {
-    /// The export, if this service shows it.
-    pub fn get(&self, id: ExportId) -> Option<ExportEntry> {
-        self.by_id.get(&id).cloned()
+    /// What the caller may do with an export.
+    pub fn admit(&self, id: ExportId, call: &Call) -> Result<ExportEntry, Refusal> {
+        self.by_id.get(&id).ok_or(Refusal::Unknown)?.admit(call)
+    }
+
+    /// Why the caller may use none of them, so that it is not told what exists; `None` where it may.
+    pub fn refusal_by_all(&self, call: &Call) -> Option<Refusal> {
+        let refusals: Vec<_> = self.by_id.values().map(|shown| shown.admit(call).err()).collect();
+        if refusals.iter().any(Option::is_none) {
+            return None;
+        }
+        let first = |wanted: Refusal| refusals.iter().flatten().copied().find(|r| *r == wanted);
+        first(Refusal::Undecided).or(first(Refusal::Denied)).or(first(Refusal::NotServing))
+    }
+
+    /// Waits until all know what the client may do, [`NAME_WAIT`] at most. Its call is taken anew then, and
+    /// finds out whether it was long enough.
+    pub async fn decided(&self, call: &Call) {
+        let all = async {
+            for shown in self.by_id.values() {
+                shown.access.decided(call.client).await;
+            }
+        };
+        _ = tokio::time::timeout(NAME_WAIT, all).await;
     }
 
     /// All of them, in the order of their paths.
-    pub fn all(&self) -> Vec<&ExportEntry> {
+    pub fn all(&self) -> Vec<&Shown> {
         let mut all: Vec<_> = self.by_id.values().collect();
         all.sort_by(|a, b| a.handle.path().cmp(b.handle.path()));
         all

@@ -1,22 +1,28 @@
 //! MOUNT version 3 (RFC 1813 appendix I, program 100005): from a path name to a file handle.
 //!
-//! The list of mounts (DUMP) is a courtesy: it is in memory, bounded, of this node and this service only, and
-//! nothing depends on it.
+//! The list of mounts is replicated state of the export (`replica::fs`): MNT is answered when its line is
+//! committed, UMNT and UMNTALL when theirs are gone, and DUMP shows the same on both nodes. Nothing depends
+//! on the list; a client that crashed stays in it until it unmounts or 4,096 others came.
+//!
+//! Whom an export's access list does not admit hears MNT3ERR_ACCES whatever path it asks for, and never
+//! learns what is there. A call whose client's name decides and is not known yet waits for it, 2 s at most; a
+//! datagram is not kept waiting, it is dropped and comes again.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use proto::op::Cred;
+use proto::op::op::Kind;
+use proto::op::{Cred, MountAdd, MountRemove, OP_VERSION, Op};
+use replica::clock::wall_ns;
 use replica::fs::{NAME_MAX, Status, ftype};
+use replica::handle::GroupHandle;
 use replica::ids::Handle;
 
-use crate::exports::{ExportEntry, Exports};
+use crate::exports::{ExportEntry, Exports, Refusal, Shown};
 use crate::handle;
-use crate::rpc::{Call, Program, Responder};
-use crate::xdr::{self, Encoder};
+use crate::rpc::{Call, Program, Responder, Transport};
+use crate::xdr::Encoder;
 
 /// Program number, RFC 1813 appendix I.
 pub const PROGRAM: u32 = 100_005;
@@ -27,8 +33,10 @@ pub const VERSION: u32 = 3;
 const PATH_MAX: usize = 1024;
 /// Longest path name that is read at all, bytes; between the two the answer is MNT3ERR_NAMETOOLONG.
 const PATH_READ_MAX: usize = 8192;
-/// Mounts remembered for DUMP. Beyond it new ones are left out.
-const MOUNTS_MAX: usize = 1024;
+/// Most of the list of mounts in one answer, bytes; over UDP the answer has to fit a datagram. What is beyond
+/// is left out.
+const DUMP_BYTES_MAX: usize = 1 << 20;
+const DUMP_BYTES_MAX_UDP: usize = 32 << 10;
 /// The flavour to use: AUTH_SYS.
 const AUTH_SYS: u32 = 1;
 
@@ -66,107 +74,223 @@ impl From<Status> for MountStat {
     }
 }
 
-/// Nothing may be said for an export without its lease.
-struct NotServing;
+/// Why nothing is mounted.
+enum Refused {
+    /// The answer says so.
+    Stat(MountStat),
+    /// The client may be admitted, by a name that is not known yet.
+    Undecided,
+    /// Nothing may be said for an export without its lease.
+    NotServing,
+}
 
-/// The mount daemon of one service.
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unknown => Self::Stat(MountStat::NoEnt),
+            Refusal::Denied => Self::Stat(MountStat::Acces),
+            Refusal::Undecided => Self::Undecided,
+            Refusal::NotServing => Self::NotServing,
+        }
+    }
+}
+
+/// The mount daemon of one service. Cheap to clone.
+#[derive(Clone)]
 pub struct Mount {
     exports: Arc<Exports>,
-    mounts: Mutex<BTreeSet<(IpAddr, Bytes)>>,
 }
 
 impl Mount {
     /// Mounts these exports.
     pub fn new(exports: Arc<Exports>) -> Arc<Self> {
-        Arc::new(Self { exports, mounts: Mutex::default() })
+        Arc::new(Self { exports })
     }
 
-    /// MOUNTPROC3_MNT. The path is an export's, or of a directory below it. Whoever mounts is root on the client
-    /// (or asks the kernel to be), so path look-up is done as root; every later call is checked as its caller.
-    fn mnt(&self, call: &Call) -> xdr::Result<Result<Encoder, NotServing>> {
-        let path = call.decoder().string(PATH_READ_MAX)?;
-        let (stat, export) = match self.resolve(&path) {
-            Ok((export, dir)) => (Ok((export.handle.id(), dir)), Some(export)),
-            Err((stat, export)) => (Err(stat), export),
-        };
-        if export.is_some_and(|e| !e.handle.serving()) {
-            return Ok(Err(NotServing));
-        }
-        let mut reply = Encoder::new();
-        match stat {
-            Ok((id, dir)) => {
-                reply.u32(0).opaque(&handle::encode(id, dir)).u32(1).u32(AUTH_SYS);
-                self.remember(call.client.ip(), path);
+    /// MOUNTPROC3_MNT. The path is an export's, or of a directory below it. Whoever mounts is root on the
+    /// client (or asks the kernel to be), so path look-up is done as root; every later call is checked as its
+    /// caller.
+    fn mnt(&self, call: Call, responder: Responder, waited: bool) {
+        let Ok(path) = call.decoder().string(PATH_READ_MAX) else { return responder.garbage_args() };
+        match self.resolve(&call, &path) {
+            Ok((export, dir)) => mounted(&export, dir, &call, path, responder),
+            Err(Refused::NotServing) => responder.close(),
+            Err(Refused::Undecided) if call.transport == Transport::Udp => responder.close(),
+            Err(Refused::Undecided) if !waited => {
+                let this = self.clone();
+                tokio::spawn(async move {
+                    this.exports.decided(&call).await;
+                    this.mnt(call, responder, true);
+                });
             }
+            Err(Refused::Undecided) => responder.accept(failed(MountStat::Acces)),
+            Err(Refused::Stat(stat)) => responder.accept(failed(stat)),
+        }
+    }
+
+    /// The directory that a path names.
+    fn resolve(&self, call: &Call, path: &[u8]) -> Result<(ExportEntry, Handle), Refused> {
+        let found = if path.len() > PATH_MAX { Err(MountStat::NameTooLong) } else { self.export_of(path) };
+        let (export, below) = match found {
+            Ok((shown, below)) => (shown.admit(call)?, below),
             Err(stat) => {
-                reply.u32(stat as u32);
+                return Err(self.exports.refusal_by_all(call).map_or(Refused::Stat(stat), Refused::from));
             }
-        }
-        Ok(Ok(reply))
-    }
-
-    /// The directory that a path names. An error tells which export was asked for it, if any.
-    fn resolve(&self, path: &[u8]) -> Result<(ExportEntry, Handle), (MountStat, Option<ExportEntry>)> {
-        if path.len() > PATH_MAX {
-            return Err((MountStat::NameTooLong, None));
-        }
-        let (export, below) = self.export_of(path).ok_or((MountStat::NoEnt, None))?;
+        };
         match walk(&export, &below) {
+            // Evaluated first, then a look at the lease.
+            _ if !export.handle.serving() => Err(Refused::NotServing),
             Ok(dir) => Ok((export, dir)),
-            Err(stat) => Err((stat, Some(export))),
+            Err(stat) => Err(Refused::Stat(stat)),
         }
     }
 
     /// The export whose path is the longest prefix of `path`, by whole components, and what is left.
-    fn export_of<'p>(&self, path: &'p [u8]) -> Option<(ExportEntry, Vec<&'p [u8]>)> {
+    fn export_of<'p>(&self, path: &'p [u8]) -> Result<(&Shown, Vec<&'p [u8]>), MountStat> {
         let wanted = components(path);
         let candidates = self.exports.all().into_iter().filter_map(|export| {
             let own = components(export.handle.path().as_bytes());
-            wanted.starts_with(&own).then_some((own.len(), export))
+            let below = if wanted.starts_with(&own) { wanted.get(own.len()..) } else { None };
+            Some((own.len(), export, below?.to_vec()))
         });
-        let (depth, export) = candidates.max_by_key(|(depth, _)| *depth)?;
-        Some((export.clone(), wanted.get(depth..)?.to_vec()))
+        let found = candidates.max_by_key(|(depth, ..)| *depth);
+        found.map(|(_, export, below)| (export, below)).ok_or(MountStat::NoEnt)
     }
 
-    fn remember(&self, client: IpAddr, path: Bytes) {
-        let mut mounts = self.mounts.lock();
-        if mounts.len() < MOUNTS_MAX {
-            mounts.insert((client.to_canonical(), path));
+    /// MOUNTPROC3_UMNT. It has no failure: who has not mounted, or may not, is told the same.
+    fn umnt(&self, call: &Call, responder: Responder) {
+        let Ok(path) = call.decoder().string(PATH_READ_MAX) else { return responder.garbage_args() };
+        let export = self.export_of(&path).ok().map(|(shown, _)| shown.admit(call));
+        match export {
+            Some(Ok(export)) => forget(vec![export.handle], call.client.ip(), path, responder),
+            Some(Err(Refusal::NotServing)) => responder.close(),
+            Some(Err(_)) | None => responder.accept(Encoder::new()),
         }
     }
 
-    /// MOUNTPROC3_UMNT.
-    fn umnt(&self, call: &Call) -> xdr::Result<Encoder> {
-        let path = call.decoder().string(PATH_READ_MAX)?;
-        self.mounts.lock().remove(&(call.client.ip().to_canonical(), path));
-        Ok(Encoder::new())
+    /// MOUNTPROC3_UMNTALL: what the client has of every export here.
+    fn umntall(&self, call: &Call, responder: Responder) {
+        match self.admitted(call) {
+            Ok(exports) => forget(exports, call.client.ip(), Bytes::new(), responder),
+            Err(NotServing) => responder.close(),
+        }
     }
 
-    /// MOUNTPROC3_UMNTALL.
-    fn umntall(&self, call: &Call) -> Encoder {
-        let client = call.client.ip().to_canonical();
-        self.mounts.lock().retain(|(ip, _)| *ip != client);
-        Encoder::new()
+    /// The exports that the caller may use. Its address being known is enough: nobody waits for a name here.
+    fn admitted(&self, call: &Call) -> Result<Vec<GroupHandle>, NotServing> {
+        let mut admitted = Vec::new();
+        for shown in self.exports.all() {
+            match shown.admit(call) {
+                Ok(export) => admitted.push(export.handle),
+                Err(Refusal::NotServing) => return Err(NotServing),
+                Err(_) => {}
+            }
+        }
+        Ok(admitted)
     }
 
-    /// MOUNTPROC3_DUMP.
-    fn dump(&self) -> Encoder {
+    /// MOUNTPROC3_DUMP. The clients of an export are shown to those whom it admits.
+    fn dump(&self, call: &Call, responder: Responder) {
+        let Ok(exports) = self.admitted(call) else { return responder.close() };
+        let bytes_max = match call.transport {
+            Transport::Tcp => DUMP_BYTES_MAX,
+            Transport::Udp => DUMP_BYTES_MAX_UDP,
+        };
         let mut reply = Encoder::new();
-        for (client, path) in self.mounts.lock().iter() {
-            reply.bool(true).opaque(client.to_string().as_bytes()).opaque(path);
+        for (client, path) in exports.iter().flat_map(|export| export.fs().mounts()) {
+            let client = client.to_string();
+            // Value follows, two lengths, two paddings, and the list's end.
+            if reply.len().saturating_add(client.len() + path.len() + 24) > bytes_max {
+                break;
+            }
+            reply.bool(true).opaque(client.as_bytes()).opaque(&path);
         }
         reply.bool(false);
-        reply
+        if exports.iter().all(GroupHandle::serving) { responder.accept(reply) } else { responder.close() }
     }
 
-    /// MOUNTPROC3_EXPORT. An empty list of groups means everybody.
+    /// MOUNTPROC3_EXPORT: each export and its access list, without options, to anybody, as knfsd does. An
+    /// empty list of groups means everybody.
     fn export(&self) -> Encoder {
         let mut reply = Encoder::new();
         for export in self.exports.all() {
-            reply.bool(true).opaque(export.handle.path().as_bytes()).bool(false);
+            reply.bool(true).opaque(export.handle.path().as_bytes());
+            for group in export.access.list().groups() {
+                reply.bool(true).opaque(group.as_bytes());
+            }
+            reply.bool(false);
         }
         reply.bool(false);
         reply
+    }
+}
+
+/// Nothing may be said for an export without its lease.
+struct NotServing;
+
+/// MNT's results where nothing is mounted.
+fn failed(stat: MountStat) -> Encoder {
+    let mut reply = Encoder::new();
+    reply.u32(stat as u32);
+    reply
+}
+
+/// Puts the mount on the list and answers when it is there.
+fn mounted(export: &ExportEntry, dir: Handle, call: &Call, path: Bytes, responder: Responder) {
+    let mut reply = Encoder::new();
+    reply.u32(0).opaque(&handle::encode(export.handle.id(), dir)).u32(1).u32(AUTH_SYS);
+    let client = call.client.ip().to_canonical();
+    let listed = export.handle.fs().mounts().into_iter().any(|(ip, at)| ip == client && at == path);
+    if listed {
+        return finish(&export.handle, responder, reply);
+    }
+    let kind = Kind::MountAdd(MountAdd { client: ip_bytes(client), path });
+    let of = export.handle.clone();
+    propose(
+        &export.handle,
+        kind,
+        move |committed| {
+            if committed { finish(&of, responder, reply) } else { responder.close() }
+        },
+    );
+}
+
+/// Takes a client's mounts of `path`, or all if it is empty, off the lists; answers when they are gone.
+fn forget(exports: Vec<GroupHandle>, client: IpAddr, path: Bytes, responder: Responder) {
+    let client = client.to_canonical();
+    let is_listed = |export: &&GroupHandle| {
+        export.fs().mounts().into_iter().any(|(ip, at)| ip == client && (path.is_empty() || at == path))
+    };
+    let listed = exports.iter().filter(is_listed).cloned().collect();
+    if !exports.iter().all(GroupHandle::serving) {
+        return responder.close();
+    }
+    remove(listed, MountRemove { client: ip_bytes(client), path }, responder);
+}
+
+/// One export after the other.
+fn remove(mut exports: Vec<GroupHandle>, what: MountRemove, responder: Responder) {
+    let Some(export) = exports.pop() else { return responder.accept(Encoder::new()) };
+    propose(&export.clone(), Kind::MountRemove(what.clone()), move |committed| {
+        if committed && export.serving() { remove(exports, what, responder) } else { responder.close() }
+    });
+}
+
+/// Proposes an operation that asks for no permission and names no call: doing it twice changes nothing.
+fn propose(group: &GroupHandle, kind: Kind, done: impl FnOnce(bool) + Send + 'static) {
+    let op = Op { version: OP_VERSION, clock_ns: wall_ns(), kind: Some(kind), ..Op::default() };
+    group.propose(op, Bytes::new(), Box::new(move |fate| done(fate.is_ok())));
+}
+
+/// Looks at the lease, sends.
+fn finish(group: &GroupHandle, responder: Responder, reply: Encoder) {
+    if group.serving() { responder.accept(reply) } else { responder.close() }
+}
+
+fn ip_bytes(ip: IpAddr) -> Bytes {
+    match ip {
+        IpAddr::V4(ip) => Bytes::copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => Bytes::copy_from_slice(&ip.octets()),
     }
 }
 
@@ -175,8 +299,8 @@ fn components(path: &[u8]) -> Vec<&[u8]> {
     path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".").collect()
 }
 
-/// Walks down from an export's root. Symbolic links are not followed (they are the client's to follow) and `..`
-/// is no way out.
+/// Walks down from an export's root. Symbolic links are not followed (they are the client's to follow) and
+/// `..` is no way out.
 fn walk(export: &ExportEntry, names: &[&[u8]]) -> Result<Handle, MountStat> {
     let root = Cred { uid: 0, gid: 0, gids: Vec::new() };
     let fs = export.handle.fs();
@@ -199,19 +323,14 @@ fn walk(export: &ExportEntry, names: &[&[u8]]) -> Result<Handle, MountStat> {
 
 impl Program for Mount {
     fn call(&self, call: Call, responder: Responder) {
-        let reply = match call.procedure {
-            PROC_NULL => Ok(Ok(Encoder::new())),
-            PROC_MNT => self.mnt(&call),
-            PROC_DUMP => Ok(Ok(self.dump())),
-            PROC_UMNT => self.umnt(&call).map(Ok),
-            PROC_UMNTALL => Ok(Ok(self.umntall(&call))),
-            PROC_EXPORT => Ok(Ok(self.export())),
-            _ => return responder.proc_unavail(),
-        };
-        match reply {
-            Ok(Ok(reply)) => responder.accept(reply),
-            Ok(Err(NotServing)) => responder.close(),
-            Err(_) => responder.garbage_args(),
+        match call.procedure {
+            PROC_NULL => responder.accept(Encoder::new()),
+            PROC_MNT => self.mnt(call, responder, false),
+            PROC_DUMP => self.dump(&call, responder),
+            PROC_UMNT => self.umnt(&call, responder),
+            PROC_UMNTALL => self.umntall(&call, responder),
+            PROC_EXPORT => responder.accept(self.export()),
+            _ => responder.proc_unavail(),
         }
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use replica::ids::ExportId;
 use tokio::runtime::Handle;
 
-use crate::exports::{ExportEntry, Exports};
+use crate::exports::{Exports, Shown};
 use crate::mount::{self, Mount};
 use crate::nfs3::Nfs3;
 use crate::rpc::budget::Budget;
@@ -61,7 +61,7 @@ pub struct Server {
     limits: Limits,
     budget: Arc<Budget>,
     crowd: Arc<Crowd>,
-    exports: Mutex<HashMap<ExportId, ExportEntry>>,
+    exports: Mutex<HashMap<ExportId, Shown>>,
 }
 
 impl Server {
@@ -73,7 +73,8 @@ impl Server {
     }
 
     /// Services that begin from now on may show this export.
-    pub fn add_export(&self, entry: ExportEntry) {
+    pub fn add_export(&self, entry: impl Into<Shown>) {
+        let entry = entry.into();
         self.exports.lock().insert(entry.handle.id(), entry);
     }
 
@@ -123,7 +124,7 @@ impl Server {
     fn visible(&self, ids: &[ExportId]) -> Result<Exports, ServeError> {
         let all = self.exports.lock();
         let entries = ids.iter().map(|id| all.get(id).cloned().ok_or(ServeError::UnknownExport(*id)));
-        entries.collect()
+        entries.collect::<Result<Exports, _>>()
     }
 }
 

@@ -1,21 +1,25 @@
-//! Goal: what a mounting client needs before its first NFS call: the ports, the root's handle, and clear errors;
-//! and that an export is not shown behind another's address. Method: a real server over loopback TCP and UDP
-//! with real file systems; messages made by hand.
+//! Goal: what a mounting client needs before its first NFS call: the ports, the root's handle, and clear
+//! errors; that an export is not shown behind another's address, nor anything of it to whom its access list
+//! does not admit; and that the list of mounts is the replicated one. Method: a real server over loopback TCP
+//! and UDP with real file systems, clients of two addresses; messages made by hand.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nfsd::exports::{ExportEntry, ExportPolicy};
+use nfsd::access::{Access, AccessList, Net, Rule, Who};
+use nfsd::exports::{ExportPolicy, Shown};
 use nfsd::handle;
+use nfsd::names::{Known, Names};
 use nfsd::server::{Limits, Listen, Server, Service};
 use nfsd::xdr::{Decoder, Encoder};
 use proto::op::{Create, Cred, Mkdir, OP_VERSION, Op, Sattr, op::Kind};
 use replica::fs::{Fs, FsOptions};
-use replica::handle::{GroupHandle, LeaseCell};
+use replica::handle::{GroupHandle, LeaseCell, Proposal};
 use replica::ids::{ExportId, FileId, Handle};
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,14 +29,15 @@ const MOUNT: (u32, u32) = (100_005, 3);
 struct Export {
     id: ExportId,
     lease: Arc<LeaseCell>,
-    entry: ExportEntry,
+    shown: Shown,
     _dir: tempfile::TempDir,
 }
 
-/// An export with `dir/sub` and `file` in it, and its lease.
-fn export(number: u8, path: &str) -> Export {
+/// An export with `dir/sub` and `file` in it, its lease, and a thread that applies what is proposed; where
+/// `committing` is false nothing that is proposed is ever committed.
+fn export(number: u8, path: &str, committing: bool) -> Export {
     let dir = tempfile::tempdir().unwrap();
-    let fs = Fs::open(dir.path(), FsOptions::default()).unwrap();
+    let fs = Arc::new(Fs::open(dir.path(), FsOptions::default()).unwrap());
     let root = Handle { file: FileId::ROOT, generation: 0 };
     let apply = |index: u64, kind: Kind| {
         let cred = Some(Cred { uid: 0, gid: 0, gids: vec![] });
@@ -54,10 +59,21 @@ fn export(number: u8, path: &str) -> Export {
 
     let lease = Arc::new(LeaseCell::default());
     lease.extend(u64::MAX);
-    let (proposals, _) = crossbeam_channel::unbounded();
+    let (proposals, inbox) = crossbeam_channel::unbounded::<Proposal>();
+    let its = fs.clone();
+    if committing {
+        std::thread::spawn(move || {
+            for (index, proposal) in (4..).zip(inbox) {
+                let reply = its.apply(index, 1, Some(&proposal.op), &proposal.payload);
+                its.durable(index).unwrap();
+                (proposal.done)(Ok(reply.expect("the entry applies")));
+            }
+        });
+    }
     let id = ExportId([number; 16]);
-    let handle = GroupHandle::new(id, path.to_owned(), Arc::new(fs), lease.clone(), proposals);
-    Export { id, lease, entry: ExportEntry { handle, policy: ExportPolicy::default() }, _dir: dir }
+    let handle = GroupHandle::new(id, path.to_owned(), fs, lease.clone(), proposals);
+    let access = Access::new(AccessList::everybody(ExportPolicy::default(), false), Names::nobody());
+    Export { id, lease, shown: Shown { handle, access }, _dir: dir }
 }
 
 struct Bench {
@@ -70,12 +86,15 @@ struct Bench {
 
 /// Two exports, each behind its own address.
 fn bench() -> Bench {
+    serve(vec![export(1, "/srv/one", true), export(2, "/srv/two", true)])
+}
+
+fn serve(exports: Vec<Export>) -> Bench {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let server = Server::new(Limits::default());
-    let exports = vec![export(1, "/srv/one"), export(2, "/srv/two")];
     let (mut at, mut services) = (vec![], vec![]);
     for export in &exports {
-        server.add_export(export.entry.clone());
+        server.add_export(export.shown.clone());
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         at.push((tcp.local_addr().unwrap(), udp.local_addr().unwrap()));
@@ -99,7 +118,11 @@ fn message(program: (u32, u32), procedure: u32, args: &Encoder) -> Vec<u8> {
 }
 
 fn over_udp(to: SocketAddr, message: &[u8]) -> Bytes {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    over_udp_from(Ipv4Addr::LOCALHOST, to, message)
+}
+
+fn over_udp_from(client: Ipv4Addr, to: SocketAddr, message: &[u8]) -> Bytes {
+    let socket = UdpSocket::bind((client, 0)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect(to).unwrap();
     socket.send(message).unwrap();
@@ -110,7 +133,18 @@ fn over_udp(to: SocketAddr, message: &[u8]) -> Bytes {
 
 /// None: the connection was closed instead.
 fn over_tcp(to: SocketAddr, message: &[u8]) -> Option<Bytes> {
-    let mut stream = TcpStream::connect(to).unwrap();
+    over_tcp_from(Ipv4Addr::LOCALHOST, to, message)
+}
+
+fn connect_from(client: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
+fn over_tcp_from(client: Ipv4Addr, to: SocketAddr, message: &[u8]) -> Option<Bytes> {
+    let mut stream = connect_from(client, to);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mark = message.len() as u32 | 1 << 31;
     stream.write_all(&[&mark.to_be_bytes(), message].concat()).unwrap();
@@ -123,9 +157,19 @@ fn over_tcp(to: SocketAddr, message: &[u8]) -> Option<Bytes> {
 
 /// The same answer over both transports, without its header.
 fn ask(to: (SocketAddr, SocketAddr), program: (u32, u32), procedure: u32, args: &Encoder) -> Bytes {
+    ask_from(Ipv4Addr::LOCALHOST, to, program, procedure, args)
+}
+
+fn ask_from(
+    client: Ipv4Addr,
+    to: (SocketAddr, SocketAddr),
+    program: (u32, u32),
+    procedure: u32,
+    args: &Encoder,
+) -> Bytes {
     let message = message(program, procedure, args);
-    let tcp = over_tcp(to.0, &message).expect("closed instead of answered");
-    assert_eq!(over_udp(to.1, &message), tcp, "UDP and TCP differ");
+    let tcp = over_tcp_from(client, to.0, &message).expect("closed instead of answered");
+    assert_eq!(over_udp_from(client, to.1, &message), tcp, "UDP and TCP differ");
     let accepted: Vec<u8> = [7u32, 1, 0, 0, 0, 0].iter().flat_map(|w| w.to_be_bytes()).collect();
     assert_eq!(tcp[..24], accepted);
     tcp.slice(24..)
@@ -139,8 +183,15 @@ fn path(path: &[u8]) -> Encoder {
 
 /// MNT: the directory, or mountstat3.
 fn mnt(to: (SocketAddr, SocketAddr), dir: &[u8]) -> Result<(ExportId, Handle), u32> {
-    let reply = ask(to, MOUNT, 1, &path(dir));
-    let mut d = Decoder::new(&reply);
+    mnt_from(Ipv4Addr::LOCALHOST, to, dir)
+}
+
+fn mnt_from(client: Ipv4Addr, to: (SocketAddr, SocketAddr), dir: &[u8]) -> Result<(ExportId, Handle), u32> {
+    mountres(&ask_from(client, to, MOUNT, 1, &path(dir)))
+}
+
+fn mountres(reply: &Bytes) -> Result<(ExportId, Handle), u32> {
+    let mut d = Decoder::new(reply);
     match d.u32().unwrap() {
         0 => {
             let found = handle::decode(&d.opaque(64).unwrap()).unwrap();
@@ -209,7 +260,7 @@ fn an_export_and_the_directories_below_it_can_be_mounted() {
     }
     let (_, sub) = mnt(at, b"/srv/one/dir/sub").unwrap();
     let cred = Cred { uid: 0, gid: 0, gids: vec![] };
-    let fs = bench.exports[0].entry.handle.fs();
+    let fs = bench.exports[0].shown.handle.fs();
     let (_, dir) = mnt(at, b"/srv/one/dir").unwrap();
     assert_eq!(fs.lookup(&cred, dir, b"sub").unwrap().attr.file_id, sub.file.0);
 }
@@ -262,4 +313,136 @@ fn exports_and_mounts_are_listed() {
     mnt(at, b"/srv/one/dir").unwrap();
     ask(at, MOUNT, 4, &Encoder::new());
     assert_eq!(dump(), empty, "UMNTALL");
+}
+
+/// DUMP: clients and paths.
+fn mounts(to: (SocketAddr, SocketAddr), client: Ipv4Addr) -> Vec<(String, String)> {
+    let reply = ask_from(client, to, MOUNT, 2, &Encoder::new());
+    let (mut d, mut all) = (Decoder::new(&reply), vec![]);
+    while d.bool().unwrap() {
+        let mut text = || String::from_utf8(d.opaque(1024).unwrap().to_vec()).unwrap();
+        all.push((text(), text()));
+    }
+    all
+}
+
+const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+fn rule(who: Who, group: &str) -> Rule {
+    Rule { who, group: group.to_owned(), policy: ExportPolicy::default(), secure: false }
+}
+
+#[test]
+fn the_list_of_mounts_is_the_replicated_one() {
+    let bench = bench();
+    let (at, fs) = (bench.at[0], bench.exports[0].shown.handle.fs());
+    mnt(at, b"/srv/one").unwrap();
+    mnt_from(OTHER, at, b"/srv/one/dir").unwrap();
+    mnt_from(OTHER, at, b"/srv/one").unwrap();
+    assert!(mnt_from(OTHER, at, b"/srv/one/none").is_err());
+    let line = |client: &str, path: &str| (client.to_owned(), path.to_owned());
+    let expected =
+        [line("127.0.0.1", "/srv/one"), line("127.0.0.2", "/srv/one/dir"), line("127.0.0.2", "/srv/one")];
+    assert_eq!(mounts(at, OTHER), expected, "what MNT answered, and nothing that it refused");
+    let replicated: Vec<_> = fs
+        .mounts()
+        .into_iter()
+        .map(|(ip, path)| (ip.to_string(), String::from_utf8(path.to_vec()).unwrap()))
+        .collect();
+    assert_eq!(replicated, expected, "in the state that a takeover keeps");
+    assert!(mounts(bench.at[1], OTHER).is_empty(), "the other export's clients are its own");
+
+    // Nobody unmounts for another, and what is not mounted changes nothing.
+    let before = fs.progress().applied;
+    ask_from(OTHER, at, MOUNT, 3, &path(b"/srv/one/dir/sub"));
+    ask_from(OTHER, at, MOUNT, 3, &path(b""));
+    assert_eq!((fs.progress().applied, fs.mounts().len()), (before, 3));
+    ask_from(OTHER, at, MOUNT, 3, &path(b"/srv/one"));
+    assert_eq!(mounts(at, OTHER), expected[..2]);
+    ask_from(OTHER, at, MOUNT, 4, &Encoder::new());
+    assert_eq!(mounts(at, OTHER), expected[..1], "UMNTALL");
+}
+
+#[test]
+fn a_mount_that_cannot_be_committed_is_not_answered() {
+    let bench = serve(vec![export(1, "/srv/one", false)]);
+    assert_eq!(over_tcp(bench.at[0].0, &message(MOUNT, 1, &path(b"/srv/one"))), None);
+}
+
+#[test]
+fn a_client_outside_the_list_learns_nothing() {
+    let bench = bench();
+    let (at, export) = (bench.at[0], &bench.exports[0]);
+    mnt(at, b"/srv/one").unwrap();
+    export
+        .shown
+        .access
+        .replace([rule(Who::Net(Net::host(Ipv4Addr::LOCALHOST.into())), "127.0.0.1")].into_iter().collect());
+    let long = [b'/'; 1025];
+    for dir in [
+        &b"/srv/one"[..],
+        b"/srv/one/dir",
+        b"/srv/one/none",
+        b"/srv/one/file",
+        b"/srv/one/..",
+        b"/x",
+        b"",
+        &long,
+    ] {
+        assert_eq!(mnt_from(OTHER, at, dir), Err(13), "{}", String::from_utf8_lossy(dir));
+    }
+    assert_eq!(mounts(at, OTHER), [], "who has mounted is told to those who may");
+    ask_from(OTHER, at, MOUNT, 4, &Encoder::new());
+    assert_eq!(mounts(at, Ipv4Addr::LOCALHOST).len(), 1);
+    assert!(mnt(at, b"/srv/one/dir").is_ok());
+    assert_eq!(mnt(at, b"/x"), Err(2), "who is admitted hears what is wrong");
+    assert!(mnt_from(OTHER, bench.at[1], b"/srv/two").is_ok(), "the other export has a list of its own");
+
+    export.shown.access.replace(AccessList::everybody(ExportPolicy::default(), true));
+    assert_eq!(mnt(at, b"/srv/one"), Err(13), "`secure`, and the port is above 1023");
+}
+
+#[test]
+fn showmount_sees_whom_an_export_admits() {
+    let bench = bench();
+    let net = Net::new([10, 0, 0, 0].into(), 24).unwrap();
+    let rules = [rule(Who::Net(net), "10.0.0.0/24"), rule(Who::Wildcard("*.lab".into()), "*.lab")];
+    bench.exports[0].shown.access.replace(rules.into_iter().collect());
+    let mut list = Encoder::new();
+    list.bool(true)
+        .opaque(b"/srv/one")
+        .bool(true)
+        .opaque(b"10.0.0.0/24")
+        .bool(true)
+        .opaque(b"*.lab")
+        .bool(false);
+    list.bool(false);
+    assert_eq!(ask(bench.at[0], MOUNT, 5, &Encoder::new())[..], *list.as_slice());
+}
+
+#[test]
+fn mnt_waits_for_the_clients_name() {
+    let (asked, questions) = std::sync::mpsc::channel();
+    let names = Names::new(Box::new(move |ip| _ = asked.send(ip)));
+    let mut one = export(1, "/srv/one", true);
+    let list = || [rule(Who::Wildcard("*.lab".into()), "*.lab")].into_iter().collect();
+    one.shown.access = Access::new(list(), names.clone());
+    let bench = serve(vec![one]);
+    let at = bench.at[0];
+    let mount = message(MOUNT, 1, &path(b"/srv/one"));
+    let waiting = std::thread::spawn(move || over_tcp_from(OTHER, at.0, &mount));
+    assert_eq!(questions.recv().unwrap(), IpAddr::from(OTHER));
+    let learn = |name: &str| {
+        let addresses = [(OTHER.into(), vec![name.to_owned()].into())].into();
+        names.learn(Known { addresses, ..Known::default() });
+    };
+    learn("c2.lab");
+    let reply = waiting.join().unwrap().expect("an answer").slice(24..);
+    assert_eq!(mountres(&reply).map(|(id, _)| id), Ok(bench.exports[0].id));
+    learn("c2.elsewhere");
+    assert_eq!(mnt_from(OTHER, at, b"/srv/one"), Err(13));
+    // Whose name nobody tells within the time is refused: it asks again when there is a name server.
+    names.learn(Known::default());
+    let reply = over_tcp_from(OTHER, at.0, &message(MOUNT, 1, &path(b"/srv/one"))).expect("an answer");
+    assert_eq!(mountres(&reply.slice(24..)), Err(13));
 }

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use replica::ids::ExportId;
 use uuid::Uuid;
 
+use super::clients;
 use super::error::{ConfigError, Issue};
 use super::locate::{KeyPath, Source, did_you_mean};
 use super::model::{
-    Arbiter, ArbiterKind, Config, Driver, Durability, Export, Limits, Network, Node, Squash, Timing, Tls,
-    Vip, Witness,
+    Access, Arbiter, ArbiterKind, Client, Config, Driver, Durability, Export, Limits, Network, Node, Squash,
+    Timing, Tls, Vip, Witness,
 };
 use super::raw::{
     RawArbiter, RawConfig, RawExport, RawLimits, RawNetwork, RawNode, RawTiming, RawTls, RawWitness,
@@ -27,6 +28,10 @@ const EXPORTS_MAX: usize = 64;
 const NODE_NAME_BYTES_MAX: usize = 32;
 /// The `nobody` of most systems.
 const ANON_ID: u32 = 65_534;
+/// Entries of `clients` of an export: each is compared with a client's address once per connection or so.
+const CLIENTS_MAX: usize = 256;
+/// Largest quota, bytes: 1 EiB, so that sums of a few do not overflow.
+const QUOTA_BYTES_MAX: u64 = 1 << 60;
 /// Longest configuration read; a full one has some 10 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A lease may be shorter than the promise by this part of itself at least: how far clocks drift apart, with
@@ -324,6 +329,15 @@ impl Checker<'_> {
             }
             self.issue(&key.name("home"), text);
         }
+        let quota_bytes = raw.quota.map_or(0, |text| self.size(&key.name("quota"), &text));
+        let own = Access {
+            read_only: raw.read_only.unwrap_or(false),
+            squash: raw.squash.unwrap_or(Squash::Root),
+            anon_uid: raw.anon_uid.unwrap_or(ANON_ID),
+            anon_gid: raw.anon_gid.unwrap_or(ANON_ID),
+            secure: raw.secure.unwrap_or(false),
+        };
+        let clients = raw.clients.map(|list| self.clients(&key.name("clients"), &list, &own));
         Some(Export {
             path: raw.path,
             id: ExportId(id?.into_bytes()),
@@ -331,11 +345,65 @@ impl Checker<'_> {
             vip: vip?,
             interface: raw.interface,
             durability: raw.durability.unwrap_or(Durability::Disk),
-            read_only: raw.read_only.unwrap_or(false),
-            squash: raw.squash.unwrap_or(Squash::Root),
-            anon_uid: raw.anon_uid.unwrap_or(ANON_ID),
-            anon_gid: raw.anon_gid.unwrap_or(ANON_ID),
+            read_only: own.read_only,
+            squash: own.squash,
+            anon_uid: own.anon_uid,
+            anon_gid: own.anon_gid,
+            secure: own.secure,
+            clients,
+            quota_bytes,
+            quota_inodes: raw.quota_inodes.unwrap_or(0),
             giveback_after_s: raw.giveback_after_s,
+        })
+    }
+
+    fn clients(&mut self, key: &KeyPath, list: &[String], defaults: &Access) -> Vec<Client> {
+        if list.is_empty() {
+            self.issue(key, "nobody is named: expected at least one client, or no such key for everybody");
+        }
+        if list.len() > CLIENTS_MAX {
+            self.issue(key, format!("{} clients: expected at most {CLIENTS_MAX}", list.len()));
+        }
+        let mut clients: Vec<Client> = Vec::new();
+        for (i, text) in list.iter().enumerate().take(CLIENTS_MAX) {
+            match clients::parse(text, defaults) {
+                Ok(client) => {
+                    if let Some(other) = clients.iter().find(|other| other.who == client.who) {
+                        let text = format!(
+                            "{:?} is also {:?}; expected each client once",
+                            client.group, other.group
+                        );
+                        self.issue(&key.index(i), text);
+                    }
+                    clients.push(client);
+                }
+                Err(text) => self.issue(&key.index(i), text),
+            }
+        }
+        clients
+    }
+
+    /// Bytes: a number, and K, M, G or T for powers of 1,024. 0 is no limit.
+    fn size(&mut self, key: &KeyPath, text: &str) -> u64 {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let shift = match text.get(digits.len()..).unwrap_or_default() {
+            "" => Some(0),
+            "K" | "k" => Some(10),
+            "M" | "m" => Some(20),
+            "G" | "g" => Some(30),
+            "T" | "t" => Some(40),
+            _ => None,
+        };
+        let plain = digits.bytes().all(|b| b.is_ascii_digit());
+        let number = digits.parse::<u64>().ok().filter(|_| plain);
+        let bytes = shift.and_then(|shift| number?.checked_mul(1 << shift)).filter(|b| *b <= QUOTA_BYTES_MAX);
+        bytes.unwrap_or_else(|| {
+            let text = format!(
+                "{text:?}: expected a number of bytes with K, M, G or T (powers of 1024) behind it, as in \"500G\", \
+                 at most 1048576T"
+            );
+            self.issue(key, text);
+            0
         })
     }
 

@@ -1,10 +1,11 @@
 //! The cluster's one configuration file: the same on both nodes and on the witness.
 //!
 //! `raw` is the file as TOML and serde see it; `check` turns it into the `model` and refuses what cannot
-//! work; `locate` finds the line of a key, so that every error names file, line, key and what was expected.
+//! work (`clients`: access lists); `locate` finds the line of a key, so that every error names file, line, key and what was expected.
 //! Nothing here opens a socket or a data directory.
 
 mod check;
+mod clients;
 mod error;
 mod locate;
 pub mod model;
@@ -14,6 +15,6 @@ mod tests;
 
 pub use error::{ConfigError, Issue};
 pub use model::{
-    Arbiter, ArbiterKind, Config, Driver, Durability, Export, Limits, Network, Node, Squash, Timing, Tls,
-    Vip, Witness,
+    Access, Arbiter, ArbiterKind, Client, Config, Driver, Durability, Export, Limits, Network, Node, Squash,
+    Timing, Tls, Vip, Witness,
 };

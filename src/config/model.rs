@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use nfsd::access::Who;
 use replica::ids::ExportId;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -139,6 +140,32 @@ impl fmt::Display for Vip {
     }
 }
 
+/// What a client may do, and as whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// It may change nothing.
+    pub read_only: bool,
+    /// Which of its users are made anonymous.
+    pub squash: Squash,
+    /// uid of the anonymous user.
+    pub anon_uid: u32,
+    /// gid of the anonymous user.
+    pub anon_gid: u32,
+    /// Only from a port below 1024.
+    pub secure: bool,
+}
+
+/// One entry of `clients`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Whom it means.
+    pub who: Who,
+    /// The same as it is written, without the options.
+    pub group: String,
+    /// What they may do.
+    pub access: Access,
+}
+
 /// One replicated file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
@@ -154,7 +181,7 @@ pub struct Export {
     pub interface: Option<String>,
     /// What a reply promises.
     pub durability: Durability,
-    /// Nobody may change anything.
+    /// Nobody may change anything; this and the next four as far as `clients` does not say otherwise.
     pub read_only: bool,
     /// Who is made anonymous.
     pub squash: Squash,
@@ -162,8 +189,24 @@ pub struct Export {
     pub anon_uid: u32,
     /// gid of the anonymous user.
     pub anon_gid: u32,
+    /// Clients are heard from ports below 1024 only.
+    pub secure: bool,
+    /// Who may use it, and how; `None`: everybody.
+    pub clients: Option<Vec<Client>>,
+    /// Bytes that its files may hold; 0: no limit.
+    pub quota_bytes: u64,
+    /// Files, directories and all else that it may have; 0: no limit.
+    pub quota_inodes: u64,
     /// Give it back to its home this long after home is in sync again; absent: an administrator does.
     pub giveback_after_s: Option<u64>,
+}
+
+impl Export {
+    /// What its own keys let a client do.
+    pub fn access(&self) -> Access {
+        let Self { read_only, squash, anon_uid, anon_gid, secure, .. } = *self;
+        Access { read_only, squash, anon_uid, anon_gid, secure }
+    }
 }
 
 /// Who moves virtual IPs.

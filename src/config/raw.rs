@@ -62,6 +62,10 @@ pub struct RawExport {
     pub squash: Option<Squash>,
     pub anon_uid: Option<u32>,
     pub anon_gid: Option<u32>,
+    pub secure: Option<bool>,
+    pub clients: Option<Vec<String>>,
+    pub quota: Option<String>,
+    pub quota_inodes: Option<u64>,
     pub giveback_after_s: Option<u64>,
 }
 

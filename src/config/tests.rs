@@ -68,6 +68,73 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(files.key, Path::new("/etc/hanfs/keys/a.key"));
 }
 
+/// `clients` and `quota` of the second export, in lines 24 on.
+fn with_keys(keys: &str) -> String {
+    BASE.replace("vip = \"10.77.0.20/24\"\n", &format!("vip = \"10.77.0.20/24\"\n{keys}\n"))
+}
+
+#[test]
+fn access_lists_and_quotas_are_read() {
+    let config = parse(BASE).unwrap();
+    let export = config.export("/two").unwrap();
+    assert_eq!((&export.clients, export.secure), (&None, false), "everybody, from any port");
+    assert_eq!((export.quota_bytes, export.quota_inodes), (0, 0), "no limit");
+
+    let keys = "clients = [\"10.0.0.0/24\", \"*.example.com(ro,insecure)\"]\nread_only = false\nsquash = \"none\"\n\
+                secure = true\nquota = \"500G\"\nquota_inodes = 1000000";
+    let config = parse(&with_keys(keys)).unwrap();
+    let export = config.export("/two").unwrap();
+    assert_eq!((export.quota_bytes, export.quota_inodes), (500 << 30, 1_000_000));
+    let clients = export.clients.as_ref().unwrap();
+    let said: Vec<_> = clients.iter().map(|c| (c.group.as_str(), c.access)).collect();
+    let own = export.access();
+    assert_eq!((own.squash, own.secure), (Squash::None, true));
+    let names = super::Access { read_only: true, secure: false, ..own };
+    assert_eq!(said, [("10.0.0.0/24", own), ("*.example.com", names)]);
+
+    for (text, bytes) in [("0", 0), ("4096", 4096), ("1k", 1 << 10), ("3M", 3 << 20), ("2T", 2 << 40)] {
+        let config = parse(&with_keys(&format!("quota = \"{text}\""))).unwrap();
+        assert_eq!(config.export("/two").unwrap().quota_bytes, bytes, "{text}");
+    }
+}
+
+#[test]
+fn mistakes_in_access_lists_and_quotas_name_their_line() {
+    let size = "expected a number of bytes with K, M, G or T (powers of 1024) behind it, as in \"500G\", at most 1048576T";
+    let cases = [
+        (
+            "clients = []",
+            "24: exports[1].clients: nobody is named: expected at least one client, or no such key for everybody".into(),
+        ),
+        (
+            "clients = [\n  \"10.0.0.0/24\",\n  \"10.0.0.9/24\",\n]",
+            "26: exports[1].clients[1]: \"10.0.0.9/24\" has ones past its prefix: expected 10.0.0.0/24, or 10.0.0.9 alone"
+                .into(),
+        ),
+        (
+            "clients = [\"10.0.0.0/24\", \"10.0.0.0/255.255.255.0(ro)\"]",
+            "24: exports[1].clients[1]: \"10.0.0.0/255.255.255.0\" is also \"10.0.0.0/24\"; expected each client once".into(),
+        ),
+        (
+            "client = [\"*\"]",
+            "24: exports[1].client: unknown key client; expected one of path, id, home, vip, interface, durability, \
+             read_only, squash, anon_uid, anon_gid, secure, clients, quota, quota_inodes, giveback_after_s; did you mean \
+             clients?"
+                .to_owned(),
+        ),
+        ("quota = \"5X\"", format!("24: exports[1].quota: \"5X\": {size}")),
+        ("quota = \"1.5G\"", format!("24: exports[1].quota: \"1.5G\": {size}")),
+        ("quota = \"G\"", format!("24: exports[1].quota: \"G\": {size}")),
+        ("quota = \"-1G\"", format!("24: exports[1].quota: \"-1G\": {size}")),
+        ("quota = \"1048577T\"", format!("24: exports[1].quota: \"1048577T\": {size}")),
+        ("quota = \"99999999999999999999\"", format!("24: exports[1].quota: \"99999999999999999999\": {size}")),
+    ];
+    for (keys, expected) in cases {
+        let error = parse(&with_keys(keys)).expect_err(keys).to_string();
+        assert_eq!(error.replace("/etc/hanfs/hanfs.toml:", ""), expected, "{keys}");
+    }
+}
+
 #[test]
 fn keys_may_be_elsewhere() {
     let config = parse(&format!("{BASE}\n[tls]\nca = \"/pki/ca.pem\"\nkey = \"my.key\"\n")).unwrap();

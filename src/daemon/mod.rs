@@ -11,6 +11,7 @@ mod front;
 mod guardian;
 mod hub;
 mod identity;
+mod names;
 mod rpcb_client;
 mod rpcbind;
 mod server;

@@ -241,6 +241,7 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
             portmapper.clone(),
             nfs,
             hub_tx.clone(),
+            &config.exports,
         ),
         arbiter: config.arbiter.clone(),
         events: events.clone(),

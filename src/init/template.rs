@@ -123,6 +123,11 @@ squash = \"none\"               # \"root\" (the default): uid 0 becomes nobody; 
 # read_only = false
 # anon_uid = 65534
 # anon_gid = 65534
+# secure = false              # true: only from ports below 1024, which only a client's root can use
+# Who may mount, in the words of exports(5); the keys above are the defaults. Without this key: whoever gets here.
+# clients = [\"10.77.0.0/24(rw)\", \"*.example.com(ro)\", \"2001:db8::/32(rw,root_squash)\"]
+# quota = \"500G\"              # what its files may hold; K, M, G, T are powers of 1024; default: no limit
+# quota_inodes = 1000000      # files, directories and all else; default: no limit
 # giveback_after_s = 60       # default: only `hanfs giveback` gives it back
 
 ";

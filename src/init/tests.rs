@@ -156,6 +156,7 @@ fn commented_defaults_in_the_sample_are_the_defaults() {
         "read_only",
         "anon_uid",
         "anon_gid",
+        "secure",
     ];
     let mut live = text.clone();
     for key in keys {

@@ -16,7 +16,7 @@ use super::args::{
     CreateArgs, DirOp, LinkArgs, MkdirArgs, MknodArgs, RenameArgs, SetAttrArgs, SymlinkArgs, WriteArgs,
 };
 use super::attr::unchanged;
-use super::program::{Object, Refused, Request};
+use super::program::{Done, Object, Refused, Request, Undecided};
 use super::reply::{Form, encode};
 use crate::rpc::Responder;
 
@@ -42,15 +42,20 @@ impl Change {
 pub(super) type Handler = fn(&Request<'_>) -> Result<Change, Refused>;
 
 /// Decodes, proposes, and answers when the operation's fate is known.
-pub(super) fn run(rq: &Request<'_>, responder: Responder, form: Form, handler: Handler) {
-    let change = match handler(rq) {
-        Ok(change) => change,
-        Err(Refused::Garbage(_)) => return responder.garbage_args(),
-        Err(Refused::Status(status)) => {
-            let (nowhere, reply) = (replica::ids::ExportId([0; 16]), failure(status));
-            return responder.accept(encode(form, nowhere, 0, &reply));
-        }
-    };
+pub(super) fn run(rq: &Request<'_>, responder: Responder, form: Form, handler: Handler) -> Done {
+    let failed = |status| encode(form, replica::ids::ExportId([0; 16]), 0, &failure(status));
+    match handler(rq) {
+        Ok(change) => propose(rq, responder, form, change),
+        Err(Refused::Garbage(_)) => responder.garbage_args(),
+        Err(Refused::Status(status)) => responder.accept(failed(status)),
+        Err(Refused::Undecided) => return Err(Undecided { responder, later: failed(Status::Jukebox) }),
+        Err(Refused::NotServing) => responder.close(),
+    }
+    Ok(())
+}
+
+/// Proposes a change and answers when its fate is known; what is refused here needs no operation.
+fn propose(rq: &Request<'_>, responder: Responder, form: Form, change: Change) {
     let group = change.object.group().clone();
     let kind = if change.object.entry.policy.read_only { Err(Status::RoFs) } else { change.kind };
     let kind = match kind {

@@ -1,4 +1,9 @@
 //! Dispatch: from a call to its handler, from a handle's bytes to an object, from an outcome to an answer.
+//!
+//! Whom no export of the service admits hears NFS3ERR_ACCES, whatever handle it guesses. A call whose
+//! client's name decides and is not known yet waits for it, 2 s at most, on its own: no other call waits with
+//! it. If it is still not known then, the answer is NFS3ERR_JUKEBOX, after which clients ask again, and no
+//! program sees an error.
 
 use std::sync::Arc;
 
@@ -10,7 +15,7 @@ use replica::ids::{ExportId, Handle};
 use super::limits::{DIR_BYTES_MAX, IO_BYTES_MAX, UDP_BYTES_MAX};
 use super::reply::Form;
 use super::{change, read, readdir};
-use crate::exports::{ExportEntry, Exports};
+use crate::exports::{ExportEntry, Exports, Refusal};
 use crate::handle;
 use crate::rpc::{Call, Program, ReplyBody, Responder, Transport};
 use crate::xdr::{Encoder, XdrError};
@@ -41,7 +46,8 @@ mod procedure {
     pub const COMMIT: u32 = 21;
 }
 
-/// NFS v3 over the exports of one service.
+/// NFS v3 over the exports of one service. Cheap to clone.
+#[derive(Clone)]
 pub struct Nfs3 {
     exports: Arc<Exports>,
 }
@@ -53,6 +59,10 @@ pub(super) enum Refused {
     Garbage(XdrError),
     /// They do, but the object cannot be named, or the call cannot be meant.
     Status(Status),
+    /// The client may be admitted, by a name that is not known yet.
+    Undecided,
+    /// Nothing may be said.
+    NotServing,
 }
 
 impl From<XdrError> for Refused {
@@ -64,6 +74,17 @@ impl From<XdrError> for Refused {
 impl From<Status> for Refused {
     fn from(status: Status) -> Self {
         Self::Status(status)
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unknown => Self::Status(Status::Stale),
+            Refusal::Denied => Self::Status(Status::Acces),
+            Refusal::Undecided => Self::Undecided,
+            Refusal::NotServing => Self::NotServing,
+        }
     }
 }
 
@@ -90,11 +111,20 @@ impl Object {
 }
 
 impl Request<'_> {
-    /// The object of a handle: BADHANDLE if this server never gave it out, STALE if its export is not here.
-    pub fn object(&self, fh: &Bytes) -> Result<Object, Status> {
-        let (export, handle) = handle::decode(fh).map_err(|_| Status::BadHandle)?;
-        let entry = self.exports.get(export).ok_or(Status::Stale)?;
-        Ok(Object { entry, handle })
+    /// The object of a handle: ACCES if its export does not admit the caller, STALE if its export is not
+    /// here, BADHANDLE if this server never gave it out; the latter two only to callers whom some export
+    /// admits.
+    pub fn object(&self, fh: &Bytes) -> Result<Object, Refused> {
+        let Ok((export, handle)) = handle::decode(fh) else { return Err(self.nowhere(Status::BadHandle)) };
+        match self.exports.admit(export, self.call) {
+            Ok(entry) => Ok(Object { entry, handle }),
+            Err(Refusal::Unknown) => Err(self.nowhere(Status::Stale)),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    fn nowhere(&self, status: Status) -> Refused {
+        self.exports.refusal_by_all(self.call).map_or(Refused::Status(status), Refused::from)
     }
 
     /// Most data of one READ or WRITE over the transport that the call came by, bytes.
@@ -122,6 +152,16 @@ pub(super) struct Answer {
     pub body: ReplyBody,
 }
 
+/// A call whose client is not decided about: it is taken anew, or answered with `later`.
+pub(super) struct Undecided {
+    pub responder: Responder,
+    /// The procedure's failed results, with NFS3ERR_JUKEBOX.
+    pub later: Encoder,
+}
+
+/// The call is answered, or will be; or not yet.
+pub(super) type Done = Result<(), Undecided>;
+
 /// A handler of a procedure that changes nothing.
 type Inline = fn(&Request<'_>) -> Result<Answer, Refused>;
 
@@ -133,25 +173,79 @@ impl Nfs3 {
 
     /// Answers at once. `optional` is how many optional parts (post_op_attr, pre_op_attr) the failed results
     /// have; without an object none is known.
-    fn inline(&self, call: &Call, responder: Responder, optional: usize, handler: Inline) {
+    fn inline(&self, call: &Call, responder: Responder, optional: usize, handler: Inline) -> Done {
+        let failed = |status: Status| {
+            let mut e = Encoder::with_capacity(16);
+            e.u32(status as u32);
+            for _ in 0..optional {
+                e.bool(false);
+            }
+            e
+        };
         match handler(&Request { exports: &self.exports, call }) {
             Ok(answer) if answer.group.serving() => responder.accept(answer.body),
-            Ok(_) => responder.close(),
+            Ok(_) | Err(Refused::NotServing) => responder.close(),
             Err(Refused::Garbage(_)) => responder.garbage_args(),
-            Err(Refused::Status(status)) => {
-                let mut e = Encoder::with_capacity(16);
-                e.u32(status as u32);
-                for _ in 0..optional {
-                    e.bool(false);
-                }
-                responder.accept(e);
-            }
+            Err(Refused::Status(status)) => responder.accept(failed(status)),
+            Err(Refused::Undecided) => return Err(Undecided { responder, later: failed(Status::Jukebox) }),
         }
+        Ok(())
     }
 
     /// Answers when the operation is committed and applied.
-    fn change(&self, call: &Call, responder: Responder, form: Form, handler: change::Handler) {
-        change::run(&Request { exports: &self.exports, call }, responder, form, handler);
+    fn change(&self, call: &Call, responder: Responder, form: Form, handler: change::Handler) -> Done {
+        change::run(&Request { exports: &self.exports, call }, responder, form, handler)
+    }
+
+    /// Waits for the name of the call's client, then takes the call anew. A datagram is not waited with:
+    /// whoever sent it may have made its address up.
+    fn wait(&self, call: Call, undecided: Undecided) {
+        if call.transport == Transport::Udp {
+            return undecided.responder.accept(undecided.later);
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            this.exports.decided(&call).await;
+            if let Err(undecided) = this.take(&call, undecided.responder) {
+                undecided.responder.accept(undecided.later);
+            }
+        });
+    }
+
+    fn take(&self, call: &Call, responder: Responder) -> Done {
+        use procedure::*;
+        match call.procedure {
+            // RFC 1813 section 3.3.0.
+            NULL => {
+                responder.accept(Encoder::with_capacity(0));
+                Ok(())
+            }
+            GETATTR => self.inline(call, responder, 0, read::getattr),
+            SETATTR => self.change(call, responder, Form::Wcc, change::setattr),
+            LOOKUP => self.inline(call, responder, 1, read::lookup),
+            ACCESS => self.inline(call, responder, 1, read::access),
+            READLINK => self.inline(call, responder, 1, read::readlink),
+            READ => self.inline(call, responder, 1, read::read),
+            WRITE => self.change(call, responder, Form::Write, change::write),
+            CREATE => self.change(call, responder, Form::Made, change::create),
+            MKDIR => self.change(call, responder, Form::Made, change::mkdir),
+            SYMLINK => self.change(call, responder, Form::Made, change::symlink),
+            MKNOD => self.change(call, responder, Form::Made, change::mknod),
+            REMOVE => self.change(call, responder, Form::Wcc, change::remove),
+            RMDIR => self.change(call, responder, Form::Wcc, change::rmdir),
+            RENAME => self.change(call, responder, Form::Rename, change::rename),
+            LINK => self.change(call, responder, Form::Link, change::link),
+            READDIR => self.inline(call, responder, 1, readdir::readdir),
+            READDIRPLUS => self.inline(call, responder, 1, readdir::readdirplus),
+            FSSTAT => self.inline(call, responder, 1, read::fsstat),
+            FSINFO => self.inline(call, responder, 1, read::fsinfo),
+            PATHCONF => self.inline(call, responder, 1, read::pathconf),
+            COMMIT => self.inline(call, responder, 2, read::commit),
+            _ => {
+                responder.proc_unavail();
+                Ok(())
+            }
+        }
     }
 }
 
@@ -162,33 +256,9 @@ impl Program for Nfs3 {
     }
 
     fn call(&self, call: Call, responder: Responder) {
-        use procedure::*;
         tracing::trace!(xid = call.xid, procedure = call.procedure, client = %call.client, "NFS call");
-        match call.procedure {
-            // RFC 1813 section 3.3.0.
-            NULL => responder.accept(Encoder::with_capacity(0)),
-            GETATTR => self.inline(&call, responder, 0, read::getattr),
-            SETATTR => self.change(&call, responder, Form::Wcc, change::setattr),
-            LOOKUP => self.inline(&call, responder, 1, read::lookup),
-            ACCESS => self.inline(&call, responder, 1, read::access),
-            READLINK => self.inline(&call, responder, 1, read::readlink),
-            READ => self.inline(&call, responder, 1, read::read),
-            WRITE => self.change(&call, responder, Form::Write, change::write),
-            CREATE => self.change(&call, responder, Form::Made, change::create),
-            MKDIR => self.change(&call, responder, Form::Made, change::mkdir),
-            SYMLINK => self.change(&call, responder, Form::Made, change::symlink),
-            MKNOD => self.change(&call, responder, Form::Made, change::mknod),
-            REMOVE => self.change(&call, responder, Form::Wcc, change::remove),
-            RMDIR => self.change(&call, responder, Form::Wcc, change::rmdir),
-            RENAME => self.change(&call, responder, Form::Rename, change::rename),
-            LINK => self.change(&call, responder, Form::Link, change::link),
-            READDIR => self.inline(&call, responder, 1, readdir::readdir),
-            READDIRPLUS => self.inline(&call, responder, 1, readdir::readdirplus),
-            FSSTAT => self.inline(&call, responder, 1, read::fsstat),
-            FSINFO => self.inline(&call, responder, 1, read::fsinfo),
-            PATHCONF => self.inline(&call, responder, 1, read::pathconf),
-            COMMIT => self.inline(&call, responder, 2, read::commit),
-            _ => responder.proc_unavail(),
+        if let Err(undecided) = self.take(&call, responder) {
+            self.wait(call, undecided);
         }
     }
 }

@@ -18,7 +18,9 @@ use nfs3_client::tokio::TokioIo;
 use nfs3_types::nfs3::nfs_fh3;
 use nfs3_types::rpc::{RPC_VERSION_2, auth_unix, call_body, msg_body, opaque_auth, rpc_msg};
 use nfs3_types::xdr_codec::{Opaque, Pack};
-use nfsd::exports::{ExportEntry, ExportPolicy, Squash};
+use nfsd::access::{Access, AccessList};
+use nfsd::exports::{ExportPolicy, Shown, Squash};
+use nfsd::names::Names;
 use nfsd::server::{Limits, Listen, Server, Service};
 use parking_lot::Mutex;
 use proto::op::op::Kind;
@@ -26,6 +28,7 @@ use proto::op::{Incarnation, OP_VERSION, Op};
 use replica::fs::{Fs, FsOptions};
 use replica::handle::{GroupHandle, LeaseCell, Proposal};
 use replica::ids::ExportId;
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 
 /// The write verifier of every test's incarnation.
@@ -43,6 +46,8 @@ pub struct TestExport {
     pub id: ExportId,
     pub fs: Arc<Fs>,
     pub lease: Arc<LeaseCell>,
+    /// Whom it admits.
+    pub access: Arc<Access>,
     /// While a test holds it, nothing is applied.
     pub gate: Arc<Mutex<()>>,
     /// Set by a test: the host's disk has no room for what is proposed from now on.
@@ -53,7 +58,7 @@ pub struct TestExport {
 
 impl TestExport {
     /// Makes an export, applies an incarnation's first entry, and begins to apply.
-    fn start(number: u8) -> (Self, GroupHandle) {
+    fn start(number: u8, access: Arc<Access>) -> (Self, GroupHandle) {
         let dir = tempfile::tempdir().unwrap();
         let fs = Arc::new(Fs::open(dir.path(), FsOptions::default()).unwrap());
         let (id, lease) = (ExportId([number; 16]), Arc::new(LeaseCell::default()));
@@ -69,7 +74,7 @@ impl TestExport {
         let full = Arc::new(AtomicBool::new(false));
         let (its_fs, its_gate, its_full) = (fs.clone(), gate.clone(), full.clone());
         let applier = std::thread::spawn(move || apply(&its_fs, &its_gate, &its_full, &inbox));
-        (Self { id, fs, lease, gate, full, applier: Some(applier), _dir: dir }, handle)
+        (Self { id, fs, lease, access, gate, full, applier: Some(applier), _dir: dir }, handle)
     }
 
     /// The root directory's handle, as MOUNT gives it out.
@@ -131,15 +136,22 @@ impl TestServer {
         Self::with(&[OPEN])
     }
 
-    /// One export for each policy.
+    /// One export for each policy, for everybody.
     pub fn with(policies: &[ExportPolicy]) -> Self {
+        let everybody = |policy: &ExportPolicy| AccessList::everybody(*policy, false);
+        Self::admitting(policies.iter().map(everybody).collect(), &Names::nobody())
+    }
+
+    /// One export for each access list.
+    pub fn admitting(lists: Vec<AccessList>, names: &Arc<Names>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let server = Server::new(Limits::default());
         let mut exports = Vec::new();
-        for (number, policy) in (1..).zip(policies) {
-            let (export, handle) = TestExport::start(number);
-            server.add_export(ExportEntry { handle, policy: *policy });
+        for (number, list) in (1..).zip(lists) {
+            let access = Access::new(list, names.clone());
+            let (export, handle) = TestExport::start(number, access.clone());
+            server.add_export(Shown { handle, access });
             exports.push(export);
         }
         let ids = exports.iter().map(|e| e.id).collect();
@@ -188,7 +200,12 @@ impl TestServer {
 
     /// One call over UDP; its reply.
     pub fn call_over_udp(&self, procedure: u32, args: &[u8]) -> Vec<u8> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        self.call_over_udp_from(Ipv4Addr::LOCALHOST, procedure, args)
+    }
+
+    /// The same, of the client that has this address of the loopback network.
+    pub fn call_over_udp_from(&self, client: Ipv4Addr, procedure: u32, args: &[u8]) -> Vec<u8> {
+        let socket = UdpSocket::bind((client, 0)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send_to(&call(1, procedure, args), self.addr).unwrap();
         let mut reply = vec![0; 1 << 16];
@@ -200,7 +217,15 @@ impl TestServer {
 
     /// A connection for any bytes.
     pub fn raw(&self) -> Raw {
-        let stream = TcpStream::connect(self.addr).unwrap();
+        self.raw_from(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same, of the client that has this address of the loopback network.
+    pub fn raw_from(&self, client: Ipv4Addr) -> Raw {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
+        socket.connect(&self.addr.into()).unwrap();
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Raw { stream }

@@ -1,6 +1,7 @@
 //! NFS v3 over a socket, against the real state machine: what each procedure does, what bad input gets, what a
 //! retransmission gets, and when nothing may be said at all.
 
+mod access;
 mod bad_input;
 #[allow(dead_code, reason = "shared with the interop tests")]
 mod harness;
