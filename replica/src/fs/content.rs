@@ -1,4 +1,5 @@
-//! Content of an export's regular files: one sparse host file each, `content/<2 hex>/<16 hex file id>`.
+//! Content of an export's regular files: one sparse host file each, `content/<2 hex>/<16 hex file id>`, and more
+//! where a file is larger than a host's may be (`parts.rs`).
 //!
 //! The host file holds what was written, at its offset; holes, and everything past its end, are zeros. A file
 //! that was never written has none. Sizes, times and `used` are metadata and none of this module's business:
@@ -47,6 +48,7 @@
 mod dirty;
 mod host;
 mod image;
+mod parts;
 mod pending;
 mod removed;
 
@@ -59,6 +61,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use self::host::HostFiles;
+use self::parts::PART_BYTES;
 use self::pending::{Effect, Pending};
 use self::removed::Removed;
 use crate::ids::FileId;
@@ -87,7 +90,16 @@ impl Content {
     /// Opens (or makes) the directory. `checkpointed` is what [`super::kv::Kv::open`] said: files whose
     /// removal that checkpoint covers and that a crash left behind are unlinked now.
     pub fn open(dir: &Path, checkpointed: LogIndex, options: ContentOptions) -> io::Result<Self> {
-        let host = HostFiles::open(dir, options.open_files)?;
+        Self::with_parts(dir, checkpointed, options, PART_BYTES)
+    }
+
+    fn with_parts(
+        dir: &Path,
+        checkpointed: LogIndex,
+        options: ContentOptions,
+        part_bytes: u64,
+    ) -> io::Result<Self> {
+        let host = HostFiles::open(dir, options.open_files, part_bytes)?;
         let removed = Removed::open(dir)?;
         removed.finish_unlinks(&host, checkpointed)?;
         let pending = options.apply_before_durable.then(Pending::default);

@@ -45,9 +45,8 @@ pub const NAME_MAX: usize = 255;
 pub const SYMLINK_MAX: usize = 4096;
 /// Most names of one inode (PATHCONF's linkmax).
 pub const LINK_MAX: u32 = 65_000;
-/// Largest file, bytes: ext4's limit with 4 KiB blocks (2^44 less one block), the lowest among the file systems
-/// that content may lie on. A write that passes here must never be refused by either replica's host.
-pub const FILE_SIZE_MAX: u64 = (1 << 44) - 4096;
+/// Largest file, bytes: what a Linux client can name (loff_t). No host needs to hold such a file: `content/parts.rs`.
+pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
 
 /// ftype3, RFC 1813 section 2.6.
 pub mod ftype {

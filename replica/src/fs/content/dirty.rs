@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::context;
-use super::host::{dir_path, file_path};
-use crate::ids::FileId;
+use super::parts::{HostDir, Part};
 
 /// Files synced one by one; they stay open until then. Measured on ext4: 16 new files one by one take longer than
 /// one syncfs of a thousand, but syncfs also writes what is none of this export's.
@@ -30,7 +29,7 @@ pub(super) struct Dirty {
 }
 
 enum Changed {
-    Few { files: HashMap<FileId, Arc<File>>, dirs: BTreeSet<u8>, root: bool },
+    Few { files: HashMap<Part, Arc<File>>, dirs: BTreeSet<HostDir>, root: bool },
     Many,
 }
 
@@ -46,36 +45,36 @@ impl Dirty {
     }
 
     /// A file's bytes or length have changed.
-    pub(super) fn file(&self, file: FileId, open: &Arc<File>, bytes: u64) {
+    pub(super) fn file(&self, part: Part, open: &Arc<File>, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut changed = self.changed.lock();
         if let Changed::Few { files, .. } = &mut *changed {
-            files.entry(file).or_insert_with(|| open.clone());
+            files.entry(part).or_insert_with(|| open.clone());
             if files.len() > FILES_MAX {
                 *changed = Changed::Many;
             }
         }
     }
 
-    /// A name in one of the 256 directories has come or gone, and perhaps the directory is new.
-    pub(super) fn name(&self, dir: u8, new_dir: bool) {
+    /// A name in one of the directories has come or gone, and perhaps the directory is new.
+    pub(super) fn name(&self, dir: HostDir, new_dir: bool) {
         if let Changed::Few { dirs, root, .. } = &mut *self.changed.lock() {
             dirs.insert(dir);
             *root |= new_dir;
         }
     }
 
-    /// The file need not be synced after all.
-    pub(super) fn forget(&self, file: FileId) {
+    /// The part need not be synced after all.
+    pub(super) fn forget(&self, part: Part) {
         if let Changed::Few { files, .. } = &mut *self.changed.lock() {
-            files.remove(&file);
+            files.remove(&part);
         }
     }
 
     #[cfg(test)]
-    pub(super) fn knows(&self, file: FileId) -> bool {
+    pub(super) fn knows(&self, part: Part) -> bool {
         match &*self.changed.lock() {
-            Changed::Few { files, .. } => files.contains_key(&file),
+            Changed::Few { files, .. } => files.contains_key(&part),
             Changed::Many => true,
         }
     }
@@ -94,11 +93,11 @@ impl Dirty {
                 return rustix::fs::syncfs(&self.root).map_err(|e| context("syncfs", dir)(e.into()));
             }
         };
-        for (file, open) in files {
-            open.sync_data().map_err(|e| context("fdatasync", &file_path(dir, file))(e))?;
+        for (part, open) in files {
+            open.sync_data().map_err(|e| context("fdatasync", &part.path(dir))(e))?;
         }
-        for number in dirs {
-            let path = dir_path(dir, number);
+        for changed in dirs {
+            let path = changed.path(dir);
             File::open(&path).and_then(|d| d.sync_all()).map_err(context("fsync", &path))?;
         }
         if root {

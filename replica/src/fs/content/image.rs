@@ -3,6 +3,7 @@
 //! The copy is fuzzy. It holds effects up to some entry after the image's metadata, in any mixture, which
 //! replay from the metadata's index puts right (see the module above).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
@@ -13,23 +14,24 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::context;
-use super::host::{HostFiles, dir_of, dir_path, file_path, open_or_create, read_at};
+use super::host::{HostFiles, open_or_create, read_at};
+use super::parts::{HostDir, PART_BYTES, Part, dir_of, stretches};
 use super::removed::Removed;
 use crate::ids::FileId;
 
 /// Host directories that content is spread over.
 pub const DIRS: usize = 256;
 
-/// A host file, as an image lists it.
+/// A file's content, as an image lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentFile {
     /// Whose content.
     pub file: FileId,
-    /// Host length, bytes.
+    /// Where its last host file ends, bytes.
     pub len: u64,
 }
 
-/// A piece of a host file.
+/// A piece of a file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     /// Where it starts.
@@ -40,12 +42,31 @@ pub struct Chunk {
 
 /// What [`super::Content::list_files`] does.
 pub(super) fn list_files(host: &HostFiles, removed: &Removed, dir: u8) -> io::Result<Vec<ContentFile>> {
-    let path = dir_path(host.dir(), dir);
+    let mut files = list_first_parts(host, dir)?;
+    for part in host.large().in_dir(dir) {
+        match std::fs::metadata(part.path(host.dir())) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            metadata => {
+                let len = metadata.map_err(host.context("stat", part))?.len();
+                let end = part.number.saturating_mul(host.part_bytes()).saturating_add(len);
+                let known = files.entry(part.file).or_default();
+                *known = (*known).max(if len > 0 { end } else { 0 });
+            }
+        }
+    }
+    // Looked at after the listing: whatever was removed by then is left out.
+    let removed = removed.in_dir(dir);
+    let there = files.into_iter().filter(|(file, _)| !removed.contains(file));
+    Ok(there.map(|(file, len)| ContentFile { file, len }).collect())
+}
+
+fn list_first_parts(host: &HostFiles, dir: u8) -> io::Result<BTreeMap<FileId, u64>> {
+    let path = HostDir::First(dir).path(host.dir());
+    let mut files = BTreeMap::new();
     let entries = match std::fs::read_dir(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(files),
         read => read.map_err(context("list", &path))?,
     };
-    let mut files = Vec::new();
     for entry in entries {
         let entry = entry.map_err(context("list", &path))?;
         let Some(file) = entry.file_name().to_str().and_then(parse_name).filter(|file| dir_of(*file) == dir)
@@ -55,14 +76,10 @@ pub(super) fn list_files(host: &HostFiles, removed: &Removed, dir: u8) -> io::Re
         match entry.metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             metadata => {
-                files.push(ContentFile { file, len: metadata.map_err(host.context("stat", file))?.len() })
+                files.insert(file, metadata.map_err(host.context("stat", Part::first(file)))?.len());
             }
         }
     }
-    // Looked at after the listing: whatever was removed by then is left out.
-    let removed = removed.in_dir(dir);
-    files.retain(|listed| !removed.contains(&listed.file));
-    files.sort_unstable_by_key(|listed| listed.file);
     Ok(files)
 }
 
@@ -78,14 +95,27 @@ pub(super) fn read_chunk(
     offset: u64,
     bytes_max: usize,
 ) -> io::Result<Option<Chunk>> {
-    let Some(open) = host.existing(file)? else {
+    let (mut number, mut at) = (offset / host.part_bytes(), offset % host.part_bytes());
+    loop {
+        if let Some(chunk) = read_part(host, Part { file, number }, at, bytes_max)? {
+            let before = number.saturating_mul(host.part_bytes());
+            return Ok(Some(Chunk { offset: before.saturating_add(chunk.offset), data: chunk.data }));
+        }
+        let Some(next) = host.large().next(file, number) else { return Ok(None) };
+        (number, at) = (next, 0);
+    }
+}
+
+/// The same of one part; the chunk's offset is the part's.
+fn read_part(host: &HostFiles, part: Part, offset: u64, bytes_max: usize) -> io::Result<Option<Chunk>> {
+    let Some(open) = host.existing(part)? else {
         return Ok(None);
     };
     let seek = |from| match rustix::fs::seek(&*open, from) {
         Ok(at) => Ok(Some(at)),
         // Past the end, or only a hole follows.
         Err(Errno::NXIO) => Ok(None),
-        Err(error) => Err(host.context("seek", file)(error.into())),
+        Err(error) => Err(host.context("seek", part)(error.into())),
     };
     // The position is this descriptor's, shared by threads: only what each call returns counts.
     let Some(start) = seek(SeekFrom::Data(offset))? else {
@@ -99,7 +129,7 @@ pub(super) fn read_chunk(
         return Ok(None);
     }
     let mut data = Vec::with_capacity(len);
-    read_at(&open, start, &mut data).map_err(host.context("read", file))?;
+    read_at(&open, start, &mut data).map_err(host.context("read", part))?;
     Ok((!data.is_empty()).then(|| Chunk { offset: start, data: data.into() }))
 }
 
@@ -108,13 +138,18 @@ pub struct ContentWriter {
     dir: PathBuf,
     /// Open since the start: syncfs then reports every failed write-back.
     root: File,
-    /// The file of the last chunk: chunks of a file come in a row.
-    current: Option<(FileId, File)>,
+    part_bytes: u64,
+    /// Where the last chunk went: chunks of a file come in a row.
+    current: Option<(Part, File)>,
 }
 
 impl ContentWriter {
     /// A new or empty directory; one with something in it is an error.
     pub fn create(dir: &Path) -> io::Result<Self> {
+        Self::with_parts(dir, PART_BYTES)
+    }
+
+    pub(super) fn with_parts(dir: &Path, part_bytes: u64) -> io::Result<Self> {
         std::fs::create_dir_all(dir).map_err(context("create", dir))?;
         if std::fs::read_dir(dir).map_err(context("list", dir))?.next().is_some() {
             let what =
@@ -122,17 +157,22 @@ impl ContentWriter {
             return Err(io::Error::new(ErrorKind::DirectoryNotEmpty, what));
         }
         let root = File::open(dir).map_err(context("open", dir))?;
-        Ok(Self { dir: dir.to_owned(), root, current: None })
+        Ok(Self { dir: dir.to_owned(), root, part_bytes, current: None })
     }
 
     /// One chunk.
     pub fn write(&mut self, file: FileId, offset: u64, data: &Bytes) -> io::Result<()> {
-        let open = match self.current.take() {
-            Some((current, open)) if current == file => open,
-            _ => open_or_create(&self.dir, file)?.0,
-        };
-        open.write_all_at(data, offset).map_err(|e| context("write", &file_path(&self.dir, file))(e))?;
-        self.current = Some((file, open));
+        for stretch in stretches(self.part_bytes, offset, data.len()) {
+            let part = Part { file, number: stretch.number };
+            let open = match self.current.take() {
+                Some((current, open)) if current == part => open,
+                _ => open_or_create(&self.dir, part)?.0,
+            };
+            let bytes = data.get(stretch.skip..).and_then(|rest| rest.get(..stretch.len));
+            let written = open.write_all_at(bytes.unwrap_or_default(), stretch.at);
+            written.map_err(|e| context("write", &part.path(&self.dir))(e))?;
+            self.current = Some((part, open));
+        }
         Ok(())
     }
 

@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::context;
-use super::host::{HostFiles, dir_of};
+use super::host::HostFiles;
+use super::parts::dir_of;
 use crate::ids::FileId;
 use crate::log::LogIndex;
 

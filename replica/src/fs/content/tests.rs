@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tempfile::TempDir;
 
-use super::host::file_path;
+use super::parts::{PART_BYTES, Part};
 use super::{Content, ContentFile, ContentOptions, ContentWriter, DIRS};
 use crate::fs::FILE_SIZE_MAX;
 use crate::ids::FileId;
@@ -19,9 +19,16 @@ use crate::ids::FileId;
 const FILES: u64 = 4;
 /// Histories stay below this size: a few host pages.
 const SIZE: usize = 12_000;
+/// Sizes of a part for the histories: the real one, and one that a history spans several times.
+const PARTS: [u64; 2] = [PART_BYTES, 3_001];
 
 fn open(dir: &Path, checkpointed: u64, apply_before_durable: bool) -> Content {
-    Content::open(dir, checkpointed, ContentOptions { open_files: 2, apply_before_durable }).unwrap()
+    open_with(dir, checkpointed, apply_before_durable, PART_BYTES)
+}
+
+fn open_with(dir: &Path, checkpointed: u64, apply_before_durable: bool, part_bytes: u64) -> Content {
+    let options = ContentOptions { open_files: 2, apply_before_durable };
+    Content::with_parts(dir, checkpointed, options, part_bytes).unwrap()
 }
 
 fn fresh(apply_before_durable: bool) -> (TempDir, Content) {
@@ -31,7 +38,7 @@ fn fresh(apply_before_durable: bool) -> (TempDir, Content) {
 }
 
 fn host_path(dir: &TempDir, file: u64) -> std::path::PathBuf {
-    file_path(&dir.path().join("content"), FileId(file))
+    Part::first(FileId(file)).path(&dir.path().join("content"))
 }
 
 fn read(content: &Content, file: u64, offset: u64, len: usize) -> Vec<u8> {
@@ -99,8 +106,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn reads_equal_a_vector(steps in prop::collection::vec(step(), 1..60), before_durable: bool) {
-        let (_dir, content) = fresh(before_durable);
+    fn reads_equal_a_vector(
+        steps in prop::collection::vec(step(), 1..60),
+        before_durable: bool,
+        part in prop::sample::select(&PARTS[..]),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let content = open_with(&dir.path().join("content"), 0, before_durable, part);
         let (mut model, mut applied, mut durable) = (zeros(), 0, 0);
         for step in steps {
             match step {
@@ -140,8 +152,10 @@ proptest! {
         before in prop::collection::vec(change(), 0..10),
         after in prop::collection::vec(change(), 1..20),
         reached in prop::collection::vec((any::<Index>(), any::<Index>()), 0..20),
+        part in prop::sample::select(&PARTS[..]),
     ) {
-        let (dir, content) = fresh(false);
+        let dir = tempfile::tempdir().unwrap();
+        let content = open_with(&dir.path().join("content"), 0, false, part);
         let (mut model, checkpoint) = (zeros(), before.len() as u64);
         for (change, index) in before.iter().zip(1..) {
             change.apply(&content, index);
@@ -160,7 +174,7 @@ proptest! {
         }
         drop(content);
 
-        let content = open(&dir.path().join("content"), checkpoint, false);
+        let content = open_with(&dir.path().join("content"), checkpoint, false, part);
         for (change, index) in after.iter().zip(checkpoint + 1..) {
             change.apply(&content, index);
             change.model(&mut model);
@@ -426,6 +440,54 @@ fn an_image_equals_its_source() {
     }
     let refused = ContentWriter::create(&copy_dir).err().unwrap();
     assert!(refused.to_string().contains("not empty"), "{refused}");
+}
+
+/// A file of many parts: copied with its holes, cut, and removed, all of it, also after a restart.
+#[test]
+fn a_file_of_many_parts_is_one_file() {
+    const PART: u64 = 4096;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("content");
+    let content = open_with(&root, 0, false, PART);
+    let data: Vec<u8> = (0..3 * PART).map(|i| (i % 251) as u8 + 1).collect();
+    write(&content, 1, 5, PART - 10, &data);
+    write(&content, 2, 5, FILE_SIZE_MAX - 3, b"end");
+    write(&content, 3, 6, 100 * PART, b"no first part");
+    drop(content);
+
+    let content = open_with(&root, 0, false, PART);
+    assert_eq!(read(&content, 5, PART - 10, data.len()), data);
+    assert_eq!(read(&content, 5, 0, 20), [0; 20]);
+    assert_eq!(read(&content, 5, FILE_SIZE_MAX - 5, 5), b"\0\0end");
+    let files = content.list_files(5).unwrap();
+    assert_eq!(files, [ContentFile { file: FileId(5), len: FILE_SIZE_MAX }]);
+    let mut writer = ContentWriter::with_parts(&dir.path().join("copy"), PART).unwrap();
+    for file in [FileId(5), FileId(6)] {
+        let mut offset = 0;
+        while let Some(chunk) = content.read_chunk(file, offset, 3000).unwrap() {
+            offset = chunk.offset + chunk.data.len() as u64;
+            writer.write(file, chunk.offset, &chunk.data).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    let copy = open_with(&dir.path().join("copy"), 0, false, PART);
+    assert_eq!(read(&copy, 5, PART - 10, data.len()), data);
+    assert_eq!(read(&copy, 5, FILE_SIZE_MAX - 3, 3), b"end");
+    assert_eq!(read(&copy, 6, 100 * PART, 13), b"no first part");
+
+    content.truncate(4, FileId(5), 2 * PART + 7).unwrap();
+    write(&content, 5, 5, 5 * PART, b"later");
+    let left = (PART + 17) as usize;
+    assert_eq!(read(&content, 5, PART - 10, left), data[..left]);
+    assert_eq!(read(&content, 5, 2 * PART + 7, 3 * PART as usize - 7), vec![0; 3 * PART as usize - 7]);
+    assert_eq!(read(&content, 5, FILE_SIZE_MAX - 3, 3), [0; 3], "what a truncate cut does not come back");
+
+    content.remove(6, FileId(5)).unwrap();
+    content.remove(6, FileId(6)).unwrap();
+    content.sync_dirty(6).unwrap();
+    drop(content);
+    drop(open_with(&root, 6, false, PART));
+    assert_eq!(std::fs::read_dir(root.join("large")).unwrap().count(), 0);
 }
 
 /// An error names the file and what was tried.
