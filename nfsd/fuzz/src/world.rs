@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use nfsd::exports::{ExportEntry, ExportPolicy, Squash};
+use nfsd::access::{Access, AccessList};
+use nfsd::exports::{ExportPolicy, Shown, Squash};
 use nfsd::handle;
+use nfsd::names::Names;
 use nfsd::rpc::offline::take;
 use nfsd::rpc::{Limits, Outcome, Registry, ReplySink, Transport};
 use nfsd::server::{Server, Tuple};
@@ -195,7 +197,8 @@ impl World {
         let server = Server::new(Limits::default());
         let policy = ExportPolicy { squash: Squash::None, ..ExportPolicy::default() };
         for volume in [&shown, &hidden] {
-            server.add_export(ExportEntry { handle: volume.group.clone(), policy });
+            let access = Access::new(AccessList::everybody(policy, false), Names::nobody());
+            server.add_export(Shown { handle: volume.group.clone(), access });
         }
         let registry = server.registry(&[SHOWN], 2049).expect("the export was added");
         let made = (shown.fs.progress().applied, hidden.fs.progress().applied);
