@@ -40,7 +40,7 @@ impl Front {
     pub fn start(&mut self, export: &Export, listeners: Listeners) -> Result<(), String> {
         let id = export.id();
         let handle = export.with_group(|group| group.handle()).ok_or("the export does not run here")?;
-        self.server.add_export(ExportEntry { handle, policy: policy(&export.config) });
+        self.server.add_export(ExportEntry { handle, policy: policy(&export.config()) });
         let listen = Listen {
             exports: vec![id],
             tcp: listeners.tcp,

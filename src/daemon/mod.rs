@@ -5,12 +5,14 @@
 
 mod admin;
 mod copy;
+mod current;
 mod data_dir;
 mod export;
 mod front;
 mod guardian;
 mod hub;
 mod identity;
+mod reload;
 mod server;
 mod service;
 mod session;

@@ -81,6 +81,26 @@ impl Policy {
         self.exports.get(&export).is_some_and(|e| e.phase.is_up())
     }
 
+    /// There is one more export from now on; one that is known already stays as it is.
+    pub fn add(&mut self, export: PolicyExport) {
+        self.exports.entry(export.id).or_insert_with(|| Export::new(export));
+    }
+
+    /// An export is gone: nothing is asked for any more on its account, and nothing is undone either.
+    pub fn remove(&mut self, export: ExportId) {
+        self.exports.remove(&export);
+    }
+
+    /// Is this one of the exports?
+    pub fn knows(&self, export: ExportId) -> bool {
+        self.exports.contains_key(&export)
+    }
+
+    /// Changes when an export goes home by itself; takes effect with the next [`Self::step`].
+    pub fn set_giveback(&mut self, export: ExportId, delay_ns: Option<u64>) {
+        self.with(export, |e| e.giveback_delay_ns = delay_ns);
+    }
+
     fn peer(&self) -> bool {
         self.peer_guardian && self.peer_server
     }

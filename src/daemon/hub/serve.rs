@@ -79,7 +79,14 @@ impl Hub {
     }
 
     pub(super) fn raised(&mut self, id: ExportId, outcome: Result<Listeners, RaiseError>) {
+        let renewing = self.renewing.remove(&id);
         match outcome {
+            // It was removed meanwhile, and its address goes again.
+            _ if !self.policy.knows(id) => {}
+            Ok(listeners) if renewing && self.policy.is_up(id) => {
+                self.raised.insert(id, listeners);
+                self.start_serving(id);
+            }
             Ok(listeners) => {
                 self.set_vip(id, true);
                 self.raised.insert(id, listeners);
@@ -106,6 +113,41 @@ impl Hub {
                 self.drop_vip(id);
             }
         }
+    }
+
+    /// An export's options have changed. The front end knows a service's policy from its beginning on, so this one ends with a
+    /// reset, and another begins on the same listeners: clients reconnect at once and send again what they had asked.
+    pub(super) fn options(&mut self, id: ExportId, giveback_ns: Option<u64>) {
+        self.policy.set_giveback(id, giveback_ns);
+        if self.policy.is_up(id) {
+            self.front.stop(id, true);
+            self.renewing.insert(id);
+            self.raise(id);
+        }
+        self.policy(PolicyInput::Tick);
+    }
+
+    /// An export is gone from the configuration. Its clients see their connections closed while the address is still there,
+    /// so that none waits for an answer that a takeover would bring.
+    pub(super) fn removed(&mut self, id: ExportId, done: oneshot::Sender<()>) {
+        self.policy.remove(id);
+        self.front.stop(id, true);
+        self.answer(id, Side::Own, &Err("the export was removed".to_owned()));
+        self.answer(id, Side::Peer, &Err("the export was removed".to_owned()));
+        self.raised.remove(&id);
+        self.closing.remove(&id);
+        self.dropping.remove(&id);
+        self.renewing.remove(&id);
+        self.asking.remove(&id);
+        self.digests.remove(&id);
+        self.in_sync.remove(&id);
+        self.tuples.forget(id);
+        self.view.lock().forget(id);
+        let dropping = self.guardian.drop_vip(id, true);
+        tokio::spawn(async move {
+            dropping.await;
+            let _ = done.send(());
+        });
     }
 
     pub(super) fn report(&mut self, id: ExportId, report: Report) {
