@@ -105,7 +105,6 @@ impl Export {
         if self.retired.load(Ordering::SeqCst) {
             return Err("the export was removed".to_owned());
         }
-        self.greeted.store(false, Ordering::SeqCst);
         let this = Arc::downgrade(self);
         let events = Arc::new(move |event| {
             if let Some(export) = Weak::upgrade(&this) {
@@ -117,7 +116,9 @@ impl Export {
             .and_then(|_| Group::start(self.group.clone(), events).map_err(|e| e.to_string()));
         match outcome {
             Ok(group) => {
-                *self.state.write() = State::Running(group);
+                let mut state = self.state.write();
+                self.greeted.store(false, Ordering::SeqCst);
+                *state = State::Running(group);
                 Ok(())
             }
             Err(why) => {
@@ -148,8 +149,11 @@ impl Export {
 
     /// The peer's group says its first word: in the session's handshake, or because it began later.
     pub fn peer_up(&self, hello: GroupHello) {
-        self.greeted.store(true, Ordering::SeqCst);
-        self.input(Input::PeerUp(hello));
+        // A group that does not run yet hears it later, in answer to its own first word.
+        self.with_group(|group| {
+            self.greeted.store(true, Ordering::SeqCst);
+            group.input(Input::PeerUp(hello));
+        });
     }
 
     /// The session is over.

@@ -137,9 +137,9 @@ async fn reload_of_a_wrong_file_changes_nothing_and_two_files_are_noticed() {
     let right = read(&file);
 
     // A typo: by hand, and over the signal.
-    std::fs::write(&file, right.replacen("home =", "hoem =", 1)).expect("write the file");
+    std::fs::write(&file, right.replacen("home =", "hom =", 1)).expect("write the file");
     let why = refused(&cluster, "a", &["reload"]);
-    assert!(why.contains("exports[0].hoem: unknown key hoem") && why.contains("did you mean home?"), "{why}");
+    assert!(why.contains("exports[0].hom: unknown key hom") && why.contains("did you mean home?"), "{why}");
     cluster.expect_in_logs(&["the configuration is not reloaded"]);
     cluster.node("a").hang_up();
     cluster.wait_log("a", "the configuration is not reloaded").await;
