@@ -337,8 +337,11 @@ mod tests {
     fn messages_survive_the_way_and_cut_ones_do_not_decode() {
         let export = ExportId([7; 16]);
         let tuples = vec![tuple("10.0.0.7:800", 2049), tuple("[fd00::7]:801", 111)];
-        let export_of =
-            |vip: &str, interface: Option<&str>| GuardianExport { id: export, vip: vip.parse().unwrap(), interface: interface.map(str::to_owned) };
+        let export_of = |vip: &str, interface: Option<&str>| GuardianExport {
+            id: export,
+            vip: vip.parse().unwrap(),
+            interface: interface.map(str::to_owned),
+        };
         let exports = vec![export_of("10.0.0.7", None), export_of("fd00::7", Some("eth0"))];
         let all = [
             ToGuardian::Lease { export, until_ns: u64::MAX - 1 },

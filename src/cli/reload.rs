@@ -153,14 +153,7 @@ async fn list(setup: &Setup) -> anyhow::Result<ExitCode> {
 /// One line an export.
 pub fn exports(status: &StatusReply) -> String {
     let row = |e: &ExportStatus| {
-        [
-            e.path.clone(),
-            e.vip.clone(),
-            e.home.clone(),
-            e.durability.clone(),
-            e.options.clone(),
-            e.id.clone(),
-        ]
+        [e.path.clone(), e.vip.clone(), e.home.clone(), e.durability.clone(), e.options.clone(), e.id.clone()]
     };
     let titles = ["PATH", "ADDRESS", "HOME", "DURABILITY", "OPTIONS", "ID"].map(str::to_owned);
     let mut sorted: Vec<&ExportStatus> = status.exports.iter().collect();
@@ -173,7 +166,8 @@ pub fn exports(status: &StatusReply) -> String {
         }
     }
     let line = |row: &[String; 6]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
@@ -219,7 +213,9 @@ mod tests {
         assert!(parsed("hanfs export add /three --home b").unwrap_err().contains("--vip"));
         assert!(parsed("hanfs export set /three").unwrap_err().contains("KEY=VALUE"));
         assert!(parsed("hanfs export set /three readonly").unwrap_err().contains("as in read_only=true"));
-        let Ok(ExportCommand::Set(args)) = parsed("hanfs export set /three squash=") else { panic!("not a set") };
+        let Ok(ExportCommand::Set(args)) = parsed("hanfs export set /three squash=") else {
+            panic!("not a set")
+        };
         assert_eq!(args.settings, [("squash".to_owned(), String::new())]);
     }
 

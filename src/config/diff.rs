@@ -160,7 +160,8 @@ vip = "10.77.0.20/24"
         let diff = between(&both, BASE).unwrap();
         assert_eq!(diff.removed.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["/two"]);
         let diff =
-            between(BASE, &format!("{BASE}read_only = true\nsquash = \"all\"\ngiveback_after_s = 5\n")).unwrap();
+            between(BASE, &format!("{BASE}read_only = true\nsquash = \"all\"\ngiveback_after_s = 5\n"))
+                .unwrap();
         let [(old, new)] = diff.changed.as_slice() else { panic!("{diff:?}") };
         assert!(!old.read_only && new.read_only && new.giveback_after_s == Some(5));
     }

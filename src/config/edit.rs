@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn an_added_export_follows_the_others_and_nothing_else_moves() {
-        let keys = settings(&[("home", "b"), ("vip", "10.0.0.3/24"), ("clients", "10.0.0.0/24(rw)"), ("quota", "")]);
+        let keys =
+            settings(&[("home", "b"), ("vip", "10.0.0.3/24"), ("clients", "10.0.0.0/24(rw)"), ("quota", "")]);
         let text = add_export(TEXT, "/three", &keys).unwrap();
         let new = "\n[[exports]]\npath = \"/three\"\nhome = \"b\"\nvip = \"10.0.0.3/24\"\n\
                    clients = [\"10.0.0.0/24(rw)\"]\n";

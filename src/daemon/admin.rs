@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::admin::{
-    ChangeExportRequest, Check, Event, EventsRequest, NodeChanges, PutConfigReply, PutConfigRequest, ReloadReply,
-    ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult, admin_server,
+    ChangeExportRequest, Check, Event, EventsRequest, NodeChanges, PutConfigReply, PutConfigRequest,
+    ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult,
+    admin_server,
 };
 use replica::ids::voter;
 use tokio::sync::{mpsc, oneshot};
@@ -127,7 +128,9 @@ impl AdminService {
             None => "this node has no copy of it".to_owned(),
             Some(raft) => format!(
                 "{} would be served from this node's copy as of entry {} (term {}); every change after it that only {other} has is discarded when {other} comes back, locks are not kept, and if {other} still serves, both do",
-                export.config().path, raft.last, raft.term
+                export.config().path,
+                raft.last,
+                raft.term
             ),
         }
     }

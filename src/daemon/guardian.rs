@@ -49,7 +49,8 @@ pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
 
 /// The guardian's part of every export.
 pub(super) fn exports(config: &Config) -> Vec<GuardianExport> {
-    let of = |e: &model::Export| GuardianExport { id: e.id, vip: e.vip.address, interface: e.interface.clone() };
+    let of =
+        |e: &model::Export| GuardianExport { id: e.id, vip: e.vip.address, interface: e.interface.clone() };
     config.exports.iter().map(of).collect()
 }
 

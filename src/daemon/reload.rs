@@ -101,7 +101,11 @@ impl Reloader {
         let consent = Consent { force: request.force, destroy_data: request.destroy_data };
         let text = self.read().await?;
         let plan = self.plan(text, consent)?;
-        if request.push { self.both(plan, bytes::Bytes::new()).await } else { Ok(vec![self.apply(plan).await]) }
+        if request.push {
+            self.both(plan, bytes::Bytes::new()).await
+        } else {
+            Ok(vec![self.apply(plan).await])
+        }
     }
 
     /// Changes an export in the files of both nodes and applies that. The error says why nothing was changed.
@@ -198,7 +202,8 @@ impl Reloader {
                     export.path, self.node
                 ));
             }
-            let copying = self.exports.get(export.id).is_some_and(|e| e.with(|s| matches!(s, State::Copying(_))));
+            let copying =
+                self.exports.get(export.id).is_some_and(|e| e.with(|s| matches!(s, State::Copying(_))));
             if copying {
                 return Err(format!(
                     "{} is being copied to node {}: wait until that is done",
@@ -223,12 +228,16 @@ impl Reloader {
         };
         let put = async {
             let channel = endpoint.connect().await.map_err(|e| {
-                format!("node {name} is not reachable ({}): nothing was changed, for both nodes change or none", root_cause(&e))
+                format!(
+                    "node {name} is not reachable ({}): nothing was changed, for both nodes change or none",
+                    root_cause(&e)
+                )
             })?;
             let mut client = AdminClient::new(channel);
             let replies = client.put_config(request).await;
-            let mut replies =
-                replies.map_err(|s| format!("node {name}: {}: nothing was changed", s.message()))?.into_inner();
+            let mut replies = replies
+                .map_err(|s| format!("node {name}: {}: nothing was changed", s.message()))?
+                .into_inner();
             match replies.message().await {
                 Ok(Some(PutConfigReply { kind: Some(Put::Written(true)) })) => Ok(replies),
                 _ => Err(format!(
@@ -238,7 +247,10 @@ impl Reloader {
             }
         };
         let mut replies = tokio::time::timeout(PEER_MAX, put).await.map_err(|_| {
-            format!("node {name} did not answer within {} s: see `hanfs status` whether the nodes' files differ", PEER_MAX.as_secs())
+            format!(
+                "node {name} did not answer within {} s: see `hanfs status` whether the nodes' files differ",
+                PEER_MAX.as_secs()
+            )
         })??;
         self.write(&plan.text).await.map_err(|why| {
             format!("{why}; node {name} has the new file: mend this, then say `hanfs reload --push` on node {name}")
@@ -276,7 +288,9 @@ impl Reloader {
         for (old, new) in &diff.changed {
             if let Some(export) = self.exports.get(new.id) {
                 export.set_config(new.clone());
-                let _ = self.hub.send(HubInput::Options(new.id, policy_export(new, &self.node).giveback_delay_ns));
+                let _ = self
+                    .hub
+                    .send(HubInput::Options(new.id, policy_export(new, &self.node).giveback_delay_ns));
             }
             changes.changes.push(format!("{}: {} (was: {})", new.path, options(new), options(old)));
         }
@@ -331,11 +345,17 @@ impl Reloader {
         }
         let (data, id) = (self.data.clone(), gone.id);
         let stop = move || {
-            if export.retire() { data.remove_export(id, consent.destroy_data) } else { Ok(Some(export.dir().clone())) }
+            if export.retire() {
+                data.remove_export(id, consent.destroy_data)
+            } else {
+                Ok(Some(export.dir().clone()))
+            }
         };
         let path = &gone.path;
         match tokio::task::spawn_blocking(stop).await.map_err(std::io::Error::other).and_then(|r| r) {
-            Ok(Some(dir)) => changes.changes.push(format!("removed {path}; its data is kept in {}", dir.display())),
+            Ok(Some(dir)) => {
+                changes.changes.push(format!("removed {path}; its data is kept in {}", dir.display()))
+            }
             Ok(None) => changes.changes.push(format!("removed {path} and its data")),
             Err(error) => changes.problems.push(format!("{path} is removed; set its data aside: {error}")),
         }

@@ -409,11 +409,7 @@ fn rpc_limits(limits: model::Limits, driver: model::Driver) -> nfsd::rpc::Limits
 
 fn policy_config(config: &Config, node: &str) -> PolicyConfig {
     PolicyConfig {
-        exports: config
-            .exports
-            .iter()
-            .map(|e| policy_export(e, node))
-            .collect(),
+        exports: config.exports.iter().map(|e| policy_export(e, node)).collect(),
         timing: PolicyTiming::default(),
     }
 }

@@ -36,7 +36,8 @@ pub fn reply(node: &AdminService) -> StatusReply {
             problems.push(problem(severity, format!("{name} is not connected{why}"), link.since_ns));
         }
     }
-    let (ours, theirs) = (node.current.digest(), node.peer.as_ref().map(|l| l.peer_config()).unwrap_or_default());
+    let (ours, theirs) =
+        (node.current.digest(), node.peer.as_ref().map(|l| l.peer_config()).unwrap_or_default());
     if !theirs.is_empty() && ours != theirs {
         problems.push(problem(Severity::Warning, configurations_differ(&node.node, &peer.name), 0));
     }
