@@ -5,81 +5,115 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
+use toml_edit::{Array, ArrayOfTables, Document, DocumentMut, Item, Table, TomlError, Value, value};
 
 /// Tells two texts apart; 16 bytes. (The nodes trust each other: no adversary looks for collisions.)
 pub fn digest(text: &str) -> [u8; 16] {
     xxhash_rust::xxh3::xxh3_128(text.as_bytes()).to_be_bytes()
 }
 
-/// One export's table is added at the end. `settings` are its keys and values, in this order, without the path.
+/// One export's table is added behind the last one. `settings` are its keys and values, in this order, without the path; an
+/// empty value says nothing.
 pub fn add_export(text: &str, path: &str, settings: &[(String, String)]) -> Result<String, String> {
-    let mut document = parse(text)?;
-    if tables(&mut document)?.iter().any(|table| is_of(table, path)) {
+    let document = spans(text)?;
+    if tables_of(&document).any(|table| is_of(table, path)) {
         return Err(format!("there is an export {path} already"));
+    }
+    if document.get("exports").is_some_and(|item| !item.is_array_of_tables()) {
+        return Err(INLINE.to_owned());
     }
     let mut table = Table::new();
     table.insert("path", value(path));
     for (key, text) in settings.iter().filter(|(_, text)| !text.is_empty()) {
         table.insert(key, Item::Value(value_of(key, text)));
     }
-    // After the last one; where the file has other tables behind it, those stay behind.
-    table.decor_mut().set_prefix("\n");
-    let tables = tables(&mut document)?;
-    let last = tables.iter().filter_map(Table::position).max();
-    tables.push(table);
-    if let (Some(last), Some(table)) = (last, tables.iter_mut().last()) {
-        table.set_position(Some(last));
-    }
-    Ok(document.to_string())
+    let place = tables_of(&document).last().map_or(text.len(), |last| end_of(text, last));
+    let (before, after) = text.split_at(place);
+    let line = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
+    Ok(format!("{before}{line}\n[[exports]]\n{table}{after}"))
 }
 
-/// Keys of one export get other values; an empty one takes the key away, so that its default holds.
+/// Keys of one export get other values; an empty one takes the key away, with the comment above it, so that its default
+/// holds.
 pub fn set_export(text: &str, path: &str, settings: &[(String, String)]) -> Result<String, String> {
-    let mut document = parse(text)?;
-    let table = tables(&mut document)?.iter_mut().find(|table| is_of(table, path));
-    let table = table.ok_or_else(|| unknown(path))?;
+    let mut document: DocumentMut = text.parse().map_err(|error: TomlError| error.to_string())?;
+    let tables = document.get_mut("exports").and_then(Item::as_array_of_tables_mut).ok_or(INLINE)?;
+    let table = tables.iter_mut().find(|table| is_of(table, path)).ok_or_else(|| unknown(path))?;
     for (key, text) in settings {
         if text.is_empty() {
             table.remove(key);
             continue;
         }
         let mut new = value_of(key, text);
-        if let Some(Item::Value(old)) = table.get(key) {
-            // The comment behind it stays.
-            *new.decor_mut() = old.decor().clone();
+        match table.get_mut(key) {
+            // In its place, so that the comments above and behind it stay.
+            Some(Item::Value(old)) => {
+                *new.decor_mut() = old.decor().clone();
+                *old = new;
+            }
+            _ => {
+                table.insert(key, Item::Value(new));
+            }
         }
-        table.insert(key, Item::Value(new));
     }
     Ok(document.to_string())
 }
 
-/// One export's table goes, with the comments inside of it.
+/// One export's table goes, with the comments inside of it and those right above it. (What is above the first one is about
+/// all of them, and stays.)
 pub fn remove_export(text: &str, path: &str) -> Result<String, String> {
-    let mut document = parse(text)?;
-    let tables = tables(&mut document)?;
-    let at = tables.iter().position(|table| is_of(table, path)).ok_or_else(|| unknown(path))?;
-    tables.remove(at);
-    Ok(document.to_string())
+    let document = spans(text)?;
+    let at = tables_of(&document).position(|table| is_of(table, path)).ok_or_else(|| unknown(path))?;
+    let table = tables_of(&document).nth(at).ok_or_else(|| unknown(path))?;
+    let header = table.span().ok_or(INLINE)?.start;
+    let mut before = text.get(..header).unwrap_or_default();
+    let after = text.get(end_of(text, table)..).unwrap_or_default();
+    while at > 0 && last_line(before).trim_start().starts_with('#') {
+        before = before.strip_suffix(last_line(before)).unwrap_or_default();
+    }
+    if last_line(before).trim().is_empty() {
+        before = before.strip_suffix(last_line(before)).unwrap_or_default();
+    }
+    Ok(format!("{before}{after}"))
 }
+
+const INLINE: &str =
+    "`exports` is not written as [[exports]] tables: write it so, or change the file by hand and reload it";
 
 fn unknown(path: &str) -> String {
     format!("there is no export {path}")
 }
 
-fn parse(text: &str) -> Result<DocumentMut, String> {
-    text.parse().map_err(|error: toml_edit::TomlError| error.to_string())
+/// The text as tables that know where they are in it.
+fn spans(text: &str) -> Result<Document<&str>, String> {
+    Document::parse(text).map_err(|error| error.to_string())
 }
 
-fn tables(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, String> {
-    let item = document.entry("exports").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
-    item.as_array_of_tables_mut().ok_or_else(|| {
-        "`exports` is not written as [[exports]] tables: write it so, or change the file by hand".to_owned()
-    })
+fn tables_of<'a>(document: &'a Document<&str>) -> impl Iterator<Item = &'a Table> {
+    document.get("exports").and_then(Item::as_array_of_tables).into_iter().flat_map(ArrayOfTables::iter)
 }
 
 fn is_of(table: &Table, path: &str) -> bool {
     table.get("path").and_then(Item::as_str) == Some(path)
+}
+
+/// Where a table ends: behind its last key and the comments that follow without a blank line.
+fn end_of(text: &str, table: &Table) -> usize {
+    let spans = table.iter().filter_map(|(_, item)| item.span()).chain(table.span());
+    let last = spans.map(|span| span.end).max().unwrap_or(text.len());
+    let mut end = last;
+    for (number, line) in text.get(last..).unwrap_or_default().split_inclusive('\n').enumerate() {
+        if number > 0 && !line.trim_start().starts_with('#') {
+            break;
+        }
+        end += line.len();
+    }
+    end
+}
+
+/// The last line, its end included.
+fn last_line(text: &str) -> &str {
+    text.split_inclusive('\n').next_back().unwrap_or_default()
 }
 
 /// What stands for a list on the command line may leave the brackets out.
@@ -130,7 +164,7 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "# ours\ncluster = \"x\" # said so\n\n[[exports]]\npath = \"/one\"\n# why: see the wiki\n\
-                        read_only = false # for now\n\n[timing]\n# ping_ms = 50\n";
+                        read_only = false # for now\n# squash = \"root\"\n\n# times\n[timing]\n# ping_ms = 50\n";
 
     fn settings(all: &[(&str, &str)]) -> Vec<(String, String)> {
         all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -143,8 +177,8 @@ mod tests {
         let text = add_export(TEXT, "/three", &keys).unwrap();
         let new = "\n[[exports]]\npath = \"/three\"\nhome = \"b\"\nvip = \"10.0.0.3/24\"\n\
                    clients = [\"10.0.0.0/24(rw)\"]\n";
-        let (head, tail) = TEXT.split_once("\n[timing]").unwrap();
-        assert_eq!(text, format!("{head}{new}\n[timing]{tail}"));
+        let (head, tail) = TEXT.split_once("\n# times").unwrap();
+        assert_eq!(text, format!("{head}{new}\n# times{tail}"));
         assert_eq!(remove_export(&text, "/three").unwrap(), TEXT);
         assert!(add_export(&text, "/three", &keys).unwrap_err().contains("already"));
     }
@@ -158,6 +192,21 @@ mod tests {
         assert_eq!(back, TEXT);
         assert!(set_export(TEXT, "/two", &[]).unwrap_err().contains("no export /two"));
         assert!(remove_export(TEXT, "/two").unwrap_err().contains("no export /two"));
+    }
+
+    #[test]
+    fn a_removed_export_takes_its_own_comments_along_and_nobody_elses() {
+        let text = "a = 1\n\n# all of them\n[[exports]]\npath = \"/1\"\n# x = 1\n\n# the second\n[[exports]]\n\
+                    path = \"/2\"\n# y = 2\n\n# the third\n[[exports]]\npath = \"/3\"";
+        let kept = "a = 1\n\n# all of them\n[[exports]]\npath = \"/1\"\n# x = 1\n\n# the third\n[[exports]]\n\
+                    path = \"/3\"";
+        assert_eq!(remove_export(text, "/2").unwrap(), kept);
+        let kept = "a = 1\n\n# all of them\n\n# the second\n[[exports]]\npath = \"/2\"\n# y = 2\n\n# the third\n\
+                    [[exports]]\npath = \"/3\"";
+        assert_eq!(remove_export(text, "/1").unwrap(), kept);
+        let more = add_export(text, "/4", &[]).unwrap();
+        assert_eq!(more, format!("{text}\n\n[[exports]]\npath = \"/4\"\n"));
+        assert!(add_export("exports = [{ path = \"/1\" }]", "/4", &[]).unwrap_err().contains("by hand"));
     }
 
     #[test]
