@@ -282,15 +282,22 @@ impl Reloader {
         if let Err(why) = self.guardian.exports(guardian::exports(&config)).await {
             changes.problems.push(why);
         }
-        for export in &diff.added {
+        // Also what could not be started or added before.
+        for export in self.exports.all() {
+            if export.with(|state| matches!(state, State::Stopped(_))) {
+                self.start(export, "started", &mut changes).await;
+            }
+        }
+        for export in config.exports.iter().filter(|e| self.exports.get(e.id).is_none()) {
             self.add(&config, export, &mut changes).await;
         }
         for (old, new) in &diff.changed {
             if let Some(export) = self.exports.get(new.id) {
                 export.set_config(new.clone());
-                let _ = self
-                    .hub
-                    .send(HubInput::Options(new.id, policy_export(new, &self.node).giveback_delay_ns));
+                let giveback_ns = policy_export(new, &self.node).giveback_delay_ns;
+                let as_before = model::Export { giveback_after_s: old.giveback_after_s, ..new.clone() };
+                let clients_too = as_before != *old;
+                let _ = self.hub.send(HubInput::Options { export: new.id, giveback_ns, clients_too });
             }
             changes.changes.push(format!("{}: {} (was: {})", new.path, options(new), options(old)));
         }
@@ -324,15 +331,20 @@ impl Reloader {
         // The policy knows it before its group says anything.
         let _ = self.hub.send(HubInput::Added(policy_export(export, &self.node)));
         self.exports.insert(added.clone());
-        let starting = added.clone();
+        let word = if restored { "added, with the data that was set aside," } else { "added" };
+        self.start(added, word, changes).await;
+    }
+
+    /// Starts an export's group and lets it say its first word.
+    async fn start(&self, export: Arc<Export>, word: &str, changes: &mut NodeChanges) {
+        let (starting, path) = (export.clone(), export.config().path.clone());
         let started = tokio::task::spawn_blocking(move || starting.start()).await;
         match started.map_err(|e| e.to_string()).and_then(|started| started) {
             Ok(()) => {
-                added.say_begin();
-                let with = if restored { ", with the data that was set aside" } else { "" };
-                changes.changes.push(format!("added {}{with}", export.path));
+                export.say_begin();
+                changes.changes.push(format!("{word} {path}"));
             }
-            Err(why) => changes.problems.push(format!("{}: {why}", export.path)),
+            Err(why) => changes.problems.push(format!("{path}: {why}")),
         }
     }
 

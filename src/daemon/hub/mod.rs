@@ -134,8 +134,15 @@ pub enum HubInput {
     Added(PolicyExport),
     /// An export is gone from the configuration: end its service and give its address up, then say so.
     Removed(ExportId, oneshot::Sender<()>),
-    /// An export's options are others now; how long its home must be in sync to get it back by itself, ns.
-    Options(ExportId, Option<u64>),
+    /// An export's options are others now.
+    Options {
+        /// Which export.
+        export: ExportId,
+        /// How long its home must be in sync to get it back by itself.
+        giveback_ns: Option<u64>,
+        /// Also what its clients may do.
+        clients_too: bool,
+    },
     /// Hand over what can be handed over, then stop.
     Stop,
 }
@@ -351,7 +358,9 @@ impl Hub {
             }
             HubInput::Added(export) => self.policy.add(export),
             HubInput::Removed(export, done) => self.removed(export, done),
-            HubInput::Options(export, giveback_ns) => self.options(export, giveback_ns),
+            HubInput::Options { export, giveback_ns, clients_too } => {
+                self.options(export, giveback_ns, clients_too);
+            }
             // Taken care of by `run`.
             HubInput::Stop => {}
         }

@@ -117,9 +117,9 @@ impl Hub {
 
     /// An export's options have changed. The front end knows a service's policy from its beginning on, so this one ends with a
     /// reset, and another begins on the same listeners: clients reconnect at once and send again what they had asked.
-    pub(super) fn options(&mut self, id: ExportId, giveback_ns: Option<u64>) {
+    pub(super) fn options(&mut self, id: ExportId, giveback_ns: Option<u64>, clients_too: bool) {
         self.policy.set_giveback(id, giveback_ns);
-        if self.policy.is_up(id) {
+        if clients_too && self.policy.is_up(id) {
             self.front.stop(id, true);
             self.renewing.insert(id);
             self.raise(id);
