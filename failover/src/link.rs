@@ -15,6 +15,7 @@ use rustix::io::FdFlags;
 use rustix::net::SocketType;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::guardian::GuardianExport;
 use crate::net::Tuple;
 use crate::net::listen::Listeners;
 use crate::wire::{Channel, TUPLES_PER_MESSAGE_MAX, ToGuardian, ToServer};
@@ -58,6 +59,8 @@ pub enum LinkEvent {
         /// Why, in a sentence.
         why: String,
     },
+    /// The guardian was asked (SIGHUP) to have the configuration read anew.
+    Reload,
     /// The guardian is gone: exit at once.
     GuardianGone,
 }
@@ -69,6 +72,8 @@ struct Waiting {
     /// In the order of the requests, as the guardian answers them; `None`: nobody waits for this one any more.
     raises: HashMap<ExportId, VecDeque<Option<oneshot::Sender<RaiseReply>>>>,
     drops: HashMap<ExportId, Vec<oneshot::Sender<()>>>,
+    /// Lists of exports that were sent and not answered yet.
+    lists: VecDeque<oneshot::Sender<String>>,
     gone: bool,
 }
 
@@ -166,6 +171,29 @@ impl GuardianLink {
         self.channel.try_send(&ToGuardian::Lease { export, until_ns }.encode(), &[]).is_ok()
     }
 
+    /// Tells the guardian of every export that there is from now on, at most [`crate::wire::EXPORTS_MAX`]: what is gone loses its
+    /// address and sockets, what is new can be raised. The error says in sentences what failed; the rest is done.
+    ///
+    /// As with [`Self::raise`], the list is on its way when this returns.
+    pub fn exports(
+        &self,
+        exports: Vec<GuardianExport>,
+    ) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        let (tx, rx) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        if !waiting.gone {
+            waiting.lists.push_back(tx);
+            self.queue(&ToGuardian::Exports { exports });
+        }
+        async move {
+            match rx.await {
+                Ok(text) if text.is_empty() => Ok(()),
+                Ok(text) => Err(text),
+                Err(_) => Err(RaiseError::GuardianGone.to_string()),
+            }
+        }
+    }
+
     /// Announces the VIP again and tickles these connections.
     pub async fn tickle(&self, export: ExportId, tuples: &[Tuple]) {
         if tuples.is_empty() {
@@ -227,6 +255,7 @@ async fn read(channel: Arc<Channel>, waiting: Arc<Mutex<Waiting>>, events: mpsc:
     // The waiters see their sender dropped.
     waiting.raises.clear();
     waiting.drops.clear();
+    waiting.lists.clear();
     let _ = events.send(LinkEvent::GuardianGone);
 }
 
@@ -252,6 +281,14 @@ fn handle(
         }
         ToServer::Released { export } => {
             let _ = events.send(LinkEvent::Released { export });
+        }
+        ToServer::Exports { text } => {
+            if let Some(tx) = waiting.lock().lists.pop_front() {
+                let _ = tx.send(text);
+            }
+        }
+        ToServer::Reload => {
+            let _ = events.send(LinkEvent::Reload);
         }
         ToServer::VipLost { export, text } => {
             let _ = events.send(LinkEvent::VipLost { export, why: text });

@@ -9,8 +9,11 @@
 //! 3 Drop    | export 16 | reset 1          3 Dropped | export 16
 //! 4 Tickle  | export 16 | tuple 20 ...     4 Released| export 16
 //! 5 Stopping| (16 zeros)                   5 VipLost | export 16 | text ...
+//! 6 Exports | (16 zeros) | entry ...       6 Exports | (16 zeros) | text ...
+//!                                          7 Reload  | (16 zeros)
 //!
 //! tuple: client address 16 (IPv4 mapped) | client port 2 | server port 2
+//! entry: export 16 | virtual IP 16 (IPv4 mapped) | bytes of the name 1 | name of the interface; none: default
 //! ```
 //!
 //! Descriptors travel by SCM_RIGHTS, the TCP listeners first. A message that does not decode means that the
@@ -28,8 +31,13 @@ use rustix::net::{
 };
 use tokio::io::unix::AsyncFd;
 
+use crate::guardian::GuardianExport;
 use crate::net::Tuple;
 
+/// Exports in one list: 64 are what a configuration may have, each takes 288 bytes at most.
+pub const EXPORTS_MAX: usize = 128;
+/// Longest name of an interface that is passed on, in bytes; Linux has 15 (IFNAMSIZ).
+const INTERFACE_BYTES_MAX: usize = 255;
 /// Tuples in one message: 40 KiB, well below a socket buffer. More travel as several messages.
 pub const TUPLES_PER_MESSAGE_MAX: usize = 2048;
 /// Largest message in bytes: the tuples and some room.
@@ -40,8 +48,11 @@ pub const FDS_MAX: usize = 32;
 const TEXT_BYTES_MAX: usize = 4096;
 const TUPLE_LEN: usize = 20;
 const HEAD_LEN: usize = 17;
+/// In messages that are about no export.
+const NO_EXPORT: ExportId = ExportId([0; 16]);
 
 const _: () = assert!(TUPLES_PER_MESSAGE_MAX * TUPLE_LEN + HEAD_LEN <= MESSAGE_BYTES_MAX);
+const _: () = assert!(EXPORTS_MAX * (33 + INTERFACE_BYTES_MAX) + HEAD_LEN <= MESSAGE_BYTES_MAX);
 
 /// Server to guardian.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +67,8 @@ pub enum ToGuardian {
     Tickle { export: ExportId, tuples: Vec<Tuple> },
     /// The server ends of its own accord and cleanly.
     Stopping,
+    /// Every export that there is from now on; replaces what the guardian knew.
+    Exports { exports: Vec<GuardianExport> },
 }
 
 /// Guardian to server.
@@ -71,6 +84,10 @@ pub enum ToServer {
     Released { export: ExportId },
     /// The VIP is down because the lease ran out, or the address was lost: the same.
     VipLost { export: ExportId, text: String },
+    /// The list of exports was taken over; what failed, in sentences, or nothing.
+    Exports { text: String },
+    /// An administrator asked this process to read the configuration anew.
+    Reload,
 }
 
 fn head(kind: u8, export: &ExportId) -> Vec<u8> {
@@ -82,11 +99,7 @@ fn head(kind: u8, export: &ExportId) -> Vec<u8> {
 
 fn put_tuples(mut out: Vec<u8>, tuples: &[Tuple]) -> Vec<u8> {
     for t in tuples.iter().take(TUPLES_PER_MESSAGE_MAX) {
-        let ip = match t.client.ip() {
-            IpAddr::V4(a) => a.to_ipv6_mapped(),
-            IpAddr::V6(a) => a,
-        };
-        out.extend_from_slice(&ip.octets());
+        out.extend_from_slice(&mapped(t.client.ip()));
         out.extend_from_slice(&t.client.port().to_be_bytes());
         out.extend_from_slice(&t.server_port.to_be_bytes());
     }
@@ -109,6 +122,42 @@ fn get_tuples(body: &[u8]) -> Option<Vec<Tuple>> {
             })
         })
         .collect()
+}
+
+fn mapped(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+        IpAddr::V6(a) => a.octets(),
+    }
+}
+
+fn put_exports(mut out: Vec<u8>, exports: &[GuardianExport]) -> Vec<u8> {
+    for export in exports.iter().take(EXPORTS_MAX) {
+        out.extend_from_slice(&export.id.0);
+        out.extend_from_slice(&mapped(export.vip));
+        let name = export.interface.as_deref().unwrap_or_default().as_bytes();
+        let name = name.get(..name.len().min(INTERFACE_BYTES_MAX)).unwrap_or_default();
+        out.push(u8::try_from(name.len()).unwrap_or_default());
+        out.extend_from_slice(name);
+    }
+    out
+}
+
+fn get_exports(mut body: &[u8]) -> Option<Vec<GuardianExport>> {
+    let mut exports = Vec::new();
+    while !body.is_empty() {
+        let (id, rest) = body.split_first_chunk::<16>()?;
+        let (vip, rest) = rest.split_first_chunk::<16>()?;
+        let (len, rest) = rest.split_first()?;
+        let (name, rest) = rest.split_at_checked(usize::from(*len))?;
+        exports.push(GuardianExport {
+            id: ExportId(*id),
+            vip: IpAddr::V6(Ipv6Addr::from(*vip)).to_canonical(),
+            interface: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
+        });
+        body = rest;
+    }
+    (exports.len() <= EXPORTS_MAX).then_some(exports)
 }
 
 fn put_text(mut out: Vec<u8>, text: &str) -> Vec<u8> {
@@ -142,7 +191,8 @@ impl ToGuardian {
                 out
             }
             Self::Tickle { export, tuples } => put_tuples(head(4, export), tuples),
-            Self::Stopping => head(5, &ExportId([0; 16])),
+            Self::Stopping => head(5, &NO_EXPORT),
+            Self::Exports { exports } => put_exports(head(6, &NO_EXPORT), exports),
         }
     }
 
@@ -155,6 +205,7 @@ impl ToGuardian {
             3 => Self::Drop { export, reset: *body.first()? != 0 },
             4 => Self::Tickle { export, tuples: get_tuples(body)? },
             5 => Self::Stopping,
+            6 => Self::Exports { exports: get_exports(body)? },
             _ => return None,
         })
     }
@@ -173,6 +224,8 @@ impl ToServer {
             Self::Dropped { export } => head(3, export),
             Self::Released { export } => head(4, export),
             Self::VipLost { export, text } => put_text(head(5, export), text),
+            Self::Exports { text } => put_text(head(6, &NO_EXPORT), text),
+            Self::Reload => head(7, &NO_EXPORT),
         }
     }
 
@@ -189,6 +242,8 @@ impl ToServer {
             3 => Self::Dropped { export },
             4 => Self::Released { export },
             5 => Self::VipLost { export, text: text() },
+            6 => Self::Exports { text: text() },
+            7 => Self::Reload,
             _ => return None,
         })
     }
@@ -282,12 +337,19 @@ mod tests {
     fn messages_survive_the_way_and_cut_ones_do_not_decode() {
         let export = ExportId([7; 16]);
         let tuples = vec![tuple("10.0.0.7:800", 2049), tuple("[fd00::7]:801", 111)];
+        let export_of = |vip: &str, interface: Option<&str>| GuardianExport {
+            id: export,
+            vip: vip.parse().unwrap(),
+            interface: interface.map(str::to_owned),
+        };
+        let exports = vec![export_of("10.0.0.7", None), export_of("fd00::7", Some("eth0"))];
         let all = [
             ToGuardian::Lease { export, until_ns: u64::MAX - 1 },
             ToGuardian::Raise { export, tuples: tuples.clone() },
             ToGuardian::Drop { export, reset: true },
             ToGuardian::Tickle { export, tuples },
             ToGuardian::Stopping,
+            ToGuardian::Exports { exports: exports.clone() },
         ];
         for message in all {
             let bytes = message.encode();
@@ -302,6 +364,8 @@ mod tests {
             ToServer::Dropped { export },
             ToServer::Released { export },
             ToServer::VipLost { export, text: String::new() },
+            ToServer::Exports { text: "no interface".into() },
+            ToServer::Reload,
         ];
         for message in all {
             assert_eq!(ToServer::decode(&message.encode()), Some(message));

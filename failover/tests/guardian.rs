@@ -169,6 +169,50 @@ fn sigterm_ends_both_cleanly() {
     assert!(refused(vip));
 }
 
+/// Exports that come and go while a server runs: their addresses follow, and nobody else's connection ends. A server that is
+/// started again finds what the last one had.
+#[test]
+fn exports_come_and_go_while_others_are_served() {
+    let (one, two): (IpAddr, IpAddr) = ("127.7.0.9".parse().unwrap(), "127.7.0.10".parse().unwrap());
+    let guardian = Guardian::start("loopback", one, None, &["raise"]);
+    let mut stays = served(one);
+    assert!(refused(two));
+    guardian.exports(&format!("7 {one}\n8 {two}\n"));
+    let mut goes = served(two);
+    ask(&mut stays).expect("the first export's connection is the same");
+
+    signal(guardian.servers()[0].0, Signal::KILL);
+    let end = Instant::now() + Duration::from_secs(20);
+    while guardian.servers().len() < 2 || ask(&mut connect(two).expect("never refused")).is_err() {
+        assert!(Instant::now() < end, "the second export is not served by the next server");
+    }
+    assert!(ask(&mut goes).is_err());
+    let mut stays = served(one);
+    let mut goes = served(two);
+
+    guardian.exports(&format!("7 {one}\n"));
+    until("the second export's address is gone", || refused(two));
+    ask(&mut stays).expect("the first export's connection is the same");
+    assert!(alive(guardian.servers()[1].0));
+    drop(ask(&mut goes));
+
+    // A list with another address for the same export is another export.
+    guardian.exports(&format!("7 {two}\n"));
+    until("the first export's address is gone", || refused(one));
+}
+
+/// SIGHUP is for the server, by a message that cannot come too early for it.
+#[test]
+fn sighup_is_passed_on_and_ends_nobody() {
+    let vip: IpAddr = "127.7.0.11".parse().unwrap();
+    let mut guardian = Guardian::start("loopback", vip, None, &["raise"]);
+    let mut stays = served(vip);
+    signal(guardian.process.id() as i32, Signal::HUP);
+    until("the server hears of it", || guardian.log().contains("Reload"));
+    ask(&mut stays).expect("nothing else happened");
+    assert!(guardian.process.try_wait().unwrap().is_none());
+}
+
 #[test]
 fn server_that_must_not_be_restarted_is_not() {
     let vip: IpAddr = "127.7.0.7".parse().unwrap();

@@ -42,6 +42,14 @@ pub enum Command {
     Takeover(TakeoverArgs),
     /// Give exports back to their home nodes
     Giveback(GivebackArgs),
+    /// Add, change, remove or list exports while the cluster runs, on both nodes at once
+    Export {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ExportCommand,
+    },
+    /// Read this node's (or --node's) configuration anew and apply what can change while it runs
+    Reload(ReloadArgs),
     /// A node's history
     Events(EventsArgs),
     /// Work on the configuration
@@ -66,6 +74,90 @@ pub enum Command {
 pub enum ConfigCommand {
     /// Say what is wrong with it
     Check,
+}
+
+/// `hanfs export`.
+#[derive(Debug, Subcommand)]
+pub enum ExportCommand {
+    /// One more export, served as soon as both nodes have found each other
+    Add(ExportAddArgs),
+    /// Change options of an export; clients stay connected or reconnect by themselves
+    Set(ExportSetArgs),
+    /// Stop serving an export; its data is set aside on both nodes
+    Remove(ExportRemoveArgs),
+    /// Which exports there are
+    List,
+}
+
+/// `hanfs export add`.
+#[derive(Debug, Args)]
+pub struct ExportAddArgs {
+    /// What clients mount
+    #[arg(value_name = "PATH")]
+    pub path: String,
+    /// The node that serves it when both are well
+    #[arg(long, value_name = "NODE")]
+    pub home: String,
+    /// The address that clients mount it from, and its network's prefix length
+    #[arg(long, value_name = "ADDRESS/BITS")]
+    pub vip: String,
+    /// The interface that carries the address [default: the one that has an address of the same network]
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// What a reply promises [default: disk]
+    #[arg(long, value_name = "disk|memory", value_parser = durability)]
+    pub durability: Option<Durability>,
+    /// Who may mount it and how, as in "10.0.0.0/24(rw)"; may be given more than once [default: everybody]
+    #[arg(long = "client", value_name = "WHO(HOW)")]
+    pub clients: Vec<String>,
+    /// The most that it may hold, as in 500G
+    #[arg(long, value_name = "BYTES")]
+    pub quota: Option<String>,
+    /// The id of an export that was removed: its data comes back
+    #[arg(long, value_name = "UUID")]
+    pub id: Option<String>,
+    /// More keys of its table, as in squash=none
+    #[arg(value_name = "KEY=VALUE", value_parser = super::reload::key_value)]
+    pub settings: Vec<(String, String)>,
+}
+
+/// `hanfs export set`.
+#[derive(Debug, Args)]
+pub struct ExportSetArgs {
+    /// Which export
+    #[arg(value_name = "PATH")]
+    pub path: String,
+    /// As in read_only=true; KEY= alone goes back to the default
+    #[arg(value_name = "KEY=VALUE", required = true, value_parser = super::reload::key_value)]
+    pub settings: Vec<(String, String)>,
+}
+
+/// `hanfs export remove`.
+#[derive(Debug, Args)]
+pub struct ExportRemoveArgs {
+    /// Which export
+    #[arg(value_name = "PATH")]
+    pub path: String,
+    /// Although clients are connected: theirs is cut off
+    #[arg(long)]
+    pub force: bool,
+    /// Delete its data on both nodes instead of setting it aside
+    #[arg(long)]
+    pub destroy_data: bool,
+}
+
+/// `hanfs reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Put this node's file on the other node too, whatever that one has, and apply it on both
+    #[arg(long)]
+    pub push: bool,
+    /// Remove exports that are gone from the file although clients are connected
+    #[arg(long)]
+    pub force: bool,
+    /// Delete the data of exports that are gone from the file instead of setting it aside
+    #[arg(long)]
+    pub destroy_data: bool,
 }
 
 /// `hanfs status`.

@@ -31,7 +31,13 @@ fn reply(r: &StatusReply) -> Value {
         "witness": r.witness.as_ref().map(link),
         "resident_bytes": r.resident_bytes,
         "portmapper": r.portmapper,
+        "config_digest": hex(&r.config_digest),
+        "peer_config_digest": hex(&r.peer_config_digest),
     })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn problem(p: &Problem) -> Value {
@@ -67,6 +73,7 @@ fn export(e: &ExportStatus) -> Value {
         "recovering": e.recovering,
         "last_takeover": e.last_takeover.as_ref().map(takeover),
         "stopped_reason": e.stopped_reason,
+        "options": e.options,
     });
     if let (Some(out), Value::Object(counters)) = (out.as_object_mut(), counters(e)) {
         out.extend(counters);

@@ -8,6 +8,7 @@ mod args;
 mod events;
 mod json;
 mod operate;
+mod reload;
 mod render;
 mod setup;
 mod status;
@@ -58,6 +59,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => block_on(status::run(&setup, &args)),
         Command::Takeover(args) => block_on(operate::takeover(&setup, &args)),
         Command::Giveback(args) => block_on(operate::giveback(&setup, &args)),
+        Command::Reload(args) => block_on(reload::reload(&setup, &args)),
+        Command::Export { command } => block_on(reload::export(&setup, &command)),
         Command::Events(args) => block_on(events::run(&setup, &args)),
         Command::Config { command: ConfigCommand::Check } => setup::check(&setup),
         Command::Init(args) => setup::init(&args),

@@ -41,13 +41,18 @@ const DRIFT_DIVISOR: u64 = 20;
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(path, &Self::read(path)?)
+    }
+
+    /// The text of a file, unchecked.
+    pub fn read(path: &Path) -> Result<String, ConfigError> {
         let fail = |source| ConfigError::Read { path: path.to_owned(), source };
         let bytes = std::fs::metadata(path).map_err(fail)?.len();
         if bytes > FILE_BYTES_MAX {
             let text = format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}");
             return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidData, text)));
         }
-        Self::parse(path, &std::fs::read_to_string(path).map_err(fail)?)
+        std::fs::read_to_string(path).map_err(fail)
     }
 
     /// Checks a text; `path` is for messages and for finding `keys/`.

@@ -6,21 +6,24 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::admin::{
-    Check, Event, EventsRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult,
+    ChangeExportRequest, Check, Event, EventsRequest, NodeChanges, PutConfigReply, PutConfigRequest,
+    ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult,
     admin_server,
 };
 use replica::ids::voter;
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
+use super::current::Current;
 use super::export::Export;
 use super::hub::{Answer, Exports, HubInput, HubView};
+use super::reload::Reloader;
 use super::rpcbind::Portmapper;
 use super::session::PeerLink;
 use super::status;
 use super::witness_link::WitnessLink;
-use crate::config::Config;
 use crate::events::Events;
 use crate::tls::{Principal, caller};
 
@@ -30,8 +33,10 @@ const ORDER_MAX: Duration = Duration::from_secs(15);
 /// See the module.
 #[derive(Clone)]
 pub struct AdminService {
-    /// The cluster's.
-    pub config: Config,
+    /// What this node runs with.
+    pub current: Arc<Current>,
+    /// Reads it anew.
+    pub reloader: Arc<Reloader>,
     /// This node's name.
     pub node: String,
     /// When the process began.
@@ -55,14 +60,15 @@ pub struct AdminService {
 impl AdminService {
     fn chosen(&self, request: &TakeoverRequest) -> Result<Vec<Arc<Export>>, Status> {
         if request.all {
-            return Ok(self.exports.all().cloned().collect());
+            return Ok(self.exports.all());
         }
+        let config = self.current.config();
         request
             .exports
             .iter()
             .map(|wanted| {
-                self.config.export(wanted).and_then(|e| self.exports.get(e.id)).ok_or_else(|| {
-                    let known: Vec<_> = self.config.exports.iter().map(|e| e.path.as_str()).collect();
+                config.export(wanted).and_then(|e| self.exports.get(e.id)).ok_or_else(|| {
+                    let known: Vec<_> = config.exports.iter().map(|e| e.path.as_str()).collect();
                     Status::not_found(format!("no export {wanted}; there are {}", known.join(", ")))
                 })
             })
@@ -119,12 +125,15 @@ impl AdminService {
 
     /// What a forced takeover gives up, as far as it can be known here.
     fn would_discard(&self, export: &Export) -> String {
-        let other = self.config.peer_of(&self.node).map_or("the other node", |n| n.name.as_str());
+        let config = self.current.config();
+        let other = config.peer_of(&self.node).map_or("the other node", |n| n.name.as_str());
         match export.with_group(|g| g.node_status()) {
             None => "this node has no copy of it".to_owned(),
             Some(raft) => format!(
                 "{} would be served from this node's copy as of entry {} (term {}); every change after it that only {other} has is discarded when {other} comes back, locks are not kept, and if {other} still serves, both do",
-                export.config.path, raft.last, raft.term
+                export.config().path,
+                raft.last,
+                raft.term
             ),
         }
     }
@@ -135,7 +144,7 @@ impl AdminService {
         let home_voter = voter::HOME;
         let target = if request.giveback { home_voter } else { export.me };
         let to_peer = target != export.me;
-        let mut result = TakeoverResult { export: export.config.path.clone(), ..TakeoverResult::default() };
+        let mut result = TakeoverResult { export: export.config().path.clone(), ..TakeoverResult::default() };
         if request.check {
             result.checks = self.checks(&export, to_peer);
             result.ok = result.checks.iter().all(|c| c.ok);
@@ -164,12 +173,29 @@ impl AdminService {
     }
 }
 
+/// For orders that only the other node may give.
+fn admit_node<T>(request: &Request<T>, own: &str) -> Result<(), Status> {
+    match caller(request) {
+        Some(Principal::Node(name)) if name != own => Ok(()),
+        Some(other) => Err(Status::permission_denied(format!("{other} is not this node's peer"))),
+        None => Err(Status::unauthenticated("no certificate of this cluster")),
+    }
+}
+
 fn admit<T>(request: &Request<T>) -> Result<(), Status> {
     match caller(request) {
         Some(Principal::Admin | Principal::Node(_)) => Ok(()),
         Some(other) => Err(Status::permission_denied(format!("{other} may not administer nodes"))),
         None => Err(Status::unauthenticated("no certificate of this cluster")),
     }
+}
+
+/// What came of a reload; a refusal is a precondition that does not hold.
+fn answer(
+    done: Result<Result<Vec<NodeChanges>, String>, tokio::task::JoinError>,
+) -> Result<Response<ReloadReply>, Status> {
+    let nodes = done.map_err(|e| Status::internal(e.to_string()))?.map_err(Status::failed_precondition)?;
+    Ok(Response::new(ReloadReply { nodes }))
 }
 
 #[tonic::async_trait]
@@ -189,6 +215,37 @@ impl admin_server::Admin for AdminService {
             results.push(self.one(export, &request).await);
         }
         Ok(Response::new(TakeoverReply { results }))
+    }
+
+    type PutConfigStream = ReceiverStream<Result<PutConfigReply, Status>>;
+
+    async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadReply>, Status> {
+        admit(&request)?;
+        let (reloader, request) = (self.reloader.clone(), request.into_inner());
+        // In a task of its own: what has begun is done, whether or not the caller stays.
+        let done = tokio::spawn(async move { reloader.reload(&request).await }).await;
+        answer(done)
+    }
+
+    async fn change_export(
+        &self,
+        request: Request<ChangeExportRequest>,
+    ) -> Result<Response<ReloadReply>, Status> {
+        admit(&request)?;
+        let (reloader, request) = (self.reloader.clone(), request.into_inner());
+        let done = tokio::spawn(async move { reloader.change_export(&request).await }).await;
+        answer(done)
+    }
+
+    async fn put_config(
+        &self,
+        request: Request<PutConfigRequest>,
+    ) -> Result<Response<Self::PutConfigStream>, Status> {
+        admit_node(&request, &self.node)?;
+        // The two messages that there are.
+        let (replies, stream) = mpsc::channel(2);
+        self.reloader.put(request.into_inner(), replies).await.map_err(Status::failed_precondition)?;
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

@@ -5,6 +5,7 @@
 //! DATA/lock            flock'ed while a process uses the directory
 //! DATA/events/         the event history
 //! DATA/exports/UUID/   wal/, meta.redb, content/
+//! DATA/exports/UUID.removed/   of an export that was removed: kept until somebody deletes it
 //! ```
 
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use replica::ids::ExportId;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -63,8 +65,40 @@ impl DataDir {
     }
 
     /// Of an export.
-    pub fn export(&self, id: replica::ids::ExportId) -> PathBuf {
+    pub fn export(&self, id: ExportId) -> PathBuf {
         self.path.join("exports").join(id.to_string())
+    }
+
+    /// Sets the directory of a removed export aside, or deletes it. Returns where it is now. The group has stopped.
+    pub fn remove_export(&self, id: ExportId, destroy: bool) -> std::io::Result<Option<PathBuf>> {
+        let (dir, aside) = (self.export(id), self.removed(id));
+        if !dir.exists() {
+            return Ok(None);
+        }
+        let exports = self.path.join("exports");
+        // Gone under its own name first: a crash in the middle leaves no half of an export behind.
+        std::fs::rename(&dir, &aside)?;
+        File::open(&exports)?.sync_all()?;
+        if destroy {
+            std::fs::remove_dir_all(&aside)?;
+            return Ok(None);
+        }
+        Ok(Some(aside))
+    }
+
+    /// An export that was removed comes back under its id: what was set aside is its data again. True if there was any.
+    pub fn restore_export(&self, id: ExportId) -> std::io::Result<bool> {
+        let (dir, aside) = (self.export(id), self.removed(id));
+        if dir.exists() || !aside.exists() {
+            return Ok(false);
+        }
+        std::fs::rename(&aside, &dir)?;
+        File::open(self.path.join("exports"))?.sync_all()?;
+        Ok(true)
+    }
+
+    fn removed(&self, id: ExportId) -> PathBuf {
+        self.path.join("exports").join(format!("{id}.removed"))
     }
 
     /// Of a witness's groups.
@@ -173,6 +207,25 @@ mod tests {
         let other = CLUSTER.replace('6', "7");
         assert!(error(dir.path(), &other, "a").contains("belongs to cluster"));
         DataDir::open(dir.path(), CLUSTER, "a").unwrap();
+    }
+
+    /// Goal: an export that was removed by mistake comes back whole.
+    #[test]
+    fn a_removed_export_is_set_aside_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path(), CLUSTER, "a").unwrap();
+        let id = ExportId([5; 16]);
+        assert_eq!(data.remove_export(id, false).unwrap(), None, "it never ran here");
+        let file = data.export(id).join("precious");
+        std::fs::create_dir_all(data.export(id)).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        let aside = data.remove_export(id, false).unwrap().unwrap();
+        assert!(!data.export(id).exists() && aside.join("precious").exists());
+        assert!(data.restore_export(id).unwrap());
+        assert!(file.exists() && !aside.exists());
+        assert!(!data.restore_export(id).unwrap());
+        assert_eq!(data.remove_export(id, true).unwrap(), None);
+        assert!(!data.export(id).exists() && !aside.exists());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Events of the group go one way: to the peer's link, to the witness's link, or to the hub, which decides.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
@@ -20,13 +21,17 @@ use crate::config::model::Export as ExportConfig;
 
 /// An export as this node has it.
 pub struct Export {
-    /// What the configuration says.
-    pub config: ExportConfig,
+    config: RwLock<Arc<ExportConfig>>,
+    id: ExportId,
     /// This node's raft id in the group.
     pub me: u64,
     group: GroupConfig,
     state: RwLock<State>,
     edges: RwLock<Edges>,
+    /// The running group has had the peer's first word in this session.
+    greeted: AtomicBool,
+    /// It was removed from the configuration: nothing starts it any more.
+    retired: AtomicBool,
     hub: mpsc::UnboundedSender<HubInput>,
 }
 
@@ -58,11 +63,14 @@ impl Export {
         hub: mpsc::UnboundedSender<HubInput>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            config,
+            id: config.id,
+            config: RwLock::new(Arc::new(config)),
             me,
             group,
             state: RwLock::new(State::Stopped("starting".into())),
             edges: RwLock::default(),
+            greeted: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             hub,
         })
     }
@@ -74,7 +82,17 @@ impl Export {
 
     /// Its id.
     pub fn id(&self) -> ExportId {
-        self.config.id
+        self.id
+    }
+
+    /// What the configuration says of it now.
+    pub fn config(&self) -> Arc<ExportConfig> {
+        self.config.read().clone()
+    }
+
+    /// The configuration says something else of it: other options. What it *is* never changes.
+    pub fn set_config(&self, config: ExportConfig) {
+        *self.config.write() = Arc::new(config);
     }
 
     /// Its directory on this node.
@@ -84,6 +102,9 @@ impl Export {
 
     /// Starts the group from what is on disk. The error says which file and what to do.
     pub fn start(self: &Arc<Self>) -> Result<(), String> {
+        if self.retired.load(Ordering::SeqCst) {
+            return Err("the export was removed".to_owned());
+        }
         let this = Arc::downgrade(self);
         let events = Arc::new(move |event| {
             if let Some(export) = Weak::upgrade(&this) {
@@ -95,7 +116,9 @@ impl Export {
             .and_then(|_| Group::start(self.group.clone(), events).map_err(|e| e.to_string()));
         match outcome {
             Ok(group) => {
-                *self.state.write() = State::Running(group);
+                let mut state = self.state.write();
+                self.greeted.store(false, Ordering::SeqCst);
+                *state = State::Running(group);
                 Ok(())
             }
             Err(why) => {
@@ -111,6 +134,51 @@ impl Export {
         if let State::Running(group) = before {
             group.stop();
         }
+    }
+
+    /// Stops it for good, cleanly, and says whether its directory is at rest: not while a copy comes in. Blocks while
+    /// the group stops.
+    pub fn retire(&self) -> bool {
+        self.retired.store(true, Ordering::SeqCst);
+        let copying = self.with(|state| matches!(state, State::Copying(_)));
+        if !copying {
+            self.stop(State::Stopped("the export was removed".to_owned()));
+        }
+        !copying
+    }
+
+    /// The peer's group says its first word: in the session's handshake, or because it began later.
+    pub fn peer_up(&self, hello: GroupHello) {
+        // A group that does not run yet hears it later, in answer to its own first word.
+        self.with_group(|group| {
+            self.greeted.store(true, Ordering::SeqCst);
+            group.input(Input::PeerUp(hello));
+        });
+    }
+
+    /// The session is over.
+    pub fn peer_down(&self) {
+        self.greeted.store(false, Ordering::SeqCst);
+        self.input(Input::PeerDown);
+    }
+
+    /// The group began in the middle of a session: its first word.
+    pub fn say_begin(&self) {
+        if let Some(hello) = self.hello() {
+            self.to_peer(GroupFrame { hello: Some(hello), begins: true, ..GroupFrame::default() });
+        }
+    }
+
+    /// The peer's group began in the middle of a session, or answers to this one's having done so. The answer goes out
+    /// before this node's group knows of the peer, so that what it says then comes after it.
+    pub fn peer_begins(&self, hello: GroupHello, answers: bool) {
+        if answers && self.greeted.load(Ordering::SeqCst) {
+            return;
+        }
+        if !answers && let Some(own) = self.hello() {
+            self.to_peer(GroupFrame { hello: Some(own), answers: true, ..GroupFrame::default() });
+        }
+        self.peer_up(hello);
     }
 
     /// From now on a copy comes in: the group that ran, to be stopped. `None` where none runs, so that one copy comes
@@ -161,7 +229,7 @@ impl Export {
     }
 
     fn wire_id(&self) -> bytes::Bytes {
-        bytes::Bytes::copy_from_slice(&self.config.id.0)
+        bytes::Bytes::copy_from_slice(&self.id.0)
     }
 
     /// Sends the peer something of this group.

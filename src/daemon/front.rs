@@ -64,21 +64,13 @@ impl Front {
         let resolver = Resolver::start(System, &runtime);
         let (server, services, policies) = (Server::new(limits), HashMap::new(), HashMap::new());
         let mut front = Self { server, services, policies, resolver, nfs_port, portmapper, runtime, hub };
-        front.set_policies(exports);
+        exports.iter().for_each(|export| front.configure(export));
         front
     }
 
-    /// From now on this is what clients may do with the exports, and how much they may hold; who is connected meets
-    /// it at the next call. `exports`: all that are configured; one that is not among them any more has to be
-    /// stopped before, one that is new can be started.
-    pub fn set_policies(&mut self, exports: &[model::Export]) {
-        self.policies.retain(|id, _| exports.iter().any(|export| export.id == *id));
-        exports.iter().for_each(|export| self.set_policy(export));
-        self.watch_names();
-        exports.iter().for_each(|export| self.propose_quota(export.id));
-    }
-
-    fn set_policy(&mut self, config: &model::Export) {
+    /// From now on this is what clients may do with the export, and how much it may hold; who is connected meets it at
+    /// the next call. An export that is new can be started after this.
+    pub fn configure(&mut self, config: &model::Export) {
         let quota = SetQuota { bytes: config.quota_bytes, inodes: config.quota_inodes };
         let list = access_list(config);
         match self.policies.get_mut(&config.id) {
@@ -91,6 +83,14 @@ impl Front {
                 self.policies.insert(config.id, Policy { access, quota });
             }
         }
+        self.watch_names();
+        self.propose_quota(config.id);
+    }
+
+    /// The export is configured no more; it has been stopped.
+    pub fn forget(&mut self, id: ExportId) {
+        self.policies.remove(&id);
+        self.watch_names();
     }
 
     fn watch_names(&self) {

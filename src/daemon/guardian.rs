@@ -20,15 +20,10 @@ pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
     let peer = match config.peer_of(&node) {
         Some(peer) => Some(GuardianPeer {
             endpoint: credentials.endpoint(&Principal::Node(peer.name.clone()), peer.peer_address())?,
-            hello: identity.hello(Vec::new()),
+            hello: identity.hello(Vec::new(), bytes::Bytes::new()),
         }),
         None => None,
     };
-    let exports = config
-        .exports
-        .iter()
-        .map(|e| GuardianExport { id: e.id, vip: e.vip.address, interface: e.interface.clone() })
-        .collect();
     let guardian = GuardianConfig {
         server: ServerCommand {
             program: "/proc/self/exe".into(),
@@ -40,7 +35,7 @@ pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
                 .collect(),
             envs: Vec::new(),
         },
-        exports,
+        exports: exports(&config),
         ports: ports(config.network),
         driver: match config.network.driver {
             model::Driver::Netlink => Driver::Netlink,
@@ -50,6 +45,13 @@ pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
         timing: GuardianTiming::default(),
     };
     Ok(ExitCode::from(failover::guardian::run(guardian)?))
+}
+
+/// The guardian's part of every export.
+pub(super) fn exports(config: &Config) -> Vec<GuardianExport> {
+    let of =
+        |e: &model::Export| GuardianExport { id: e.id, vip: e.vip.address, interface: e.interface.clone() };
+    config.exports.iter().map(of).collect()
 }
 
 fn ports(network: model::Network) -> Vec<Port> {

@@ -23,8 +23,8 @@ impl Identity {
         Ok(Self { cluster, node: node.to_owned(), boot_id, process_id })
     }
 
-    /// What it says first.
-    pub fn hello(&self, groups: Vec<GroupHello>) -> Hello {
+    /// What it says first. `config_digest`: of the configuration that it runs with; a guardian has none.
+    pub fn hello(&self, groups: Vec<GroupHello>, config_digest: bytes::Bytes) -> Hello {
         Hello {
             version: PEER_VERSION,
             cluster: bytes::Bytes::copy_from_slice(&self.cluster),
@@ -32,6 +32,7 @@ impl Identity {
             boot_id: self.boot_id.clone(),
             process_id: self.process_id,
             groups,
+            config_digest,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod admin;
 mod copy;
+mod current;
 mod data_dir;
 mod export;
 mod front;
@@ -14,6 +15,7 @@ mod identity;
 mod names;
 mod rpcb_client;
 mod rpcbind;
+mod reload;
 mod server;
 mod service;
 mod session;

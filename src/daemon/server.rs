@@ -1,7 +1,8 @@
 //! `hanfs server`: the process that the guardian starts. It puts the parts together and waits for the end.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::tls::incoming;
 use anyhow::{Context, bail};
@@ -15,7 +16,7 @@ use proto::peer::{ClientTuple, GroupFrame, Hello};
 use replica::clock::wall_ns;
 use replica::fs::FsOptions;
 use replica::group::GroupConfig;
-use replica::ids::voter;
+use replica::ids::{ExportId, voter};
 use replica::node::{Durability, Input, NodeConfig, Third, Timing};
 use replica::wal::WalOptions;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -23,11 +24,13 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::admin::AdminService;
+use super::current::Current;
 use super::data_dir::DataDir;
 use super::export::{Edges, Export};
 use super::front::Front;
 use super::hub::{Exports, Hub, HubInput, HubView, tuple_of};
 use super::identity::Identity;
+use super::reload::Reloader;
 use super::rpcb_client::Door;
 use super::rpcbind::Portmapper;
 use super::service::{PeerService, export_id};
@@ -110,6 +113,12 @@ fn abort_on_panic() {
 }
 
 async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyhow::Result<ExitCode> {
+    // From the first moment on: a signal that nobody expects would end the process.
+    let reload = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    // Once more, so that what runs and its digest are of one text.
+    let text = Config::read(&config.path)?;
+    let config = Config::parse(&config.path, &text)?;
+    let current = Current::new(config.clone(), &text);
     let Some(me) = config.node(&node).cloned() else { bail!("no node {node} in {}", config.path.display()) };
     let Some(guardian) = GuardianLink::from_env()? else {
         bail!("`hanfs server` is started by `hanfs serve`: use that");
@@ -123,7 +132,7 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
     if guardian.process_id() != 0 {
         identity.process_id = guardian.process_id();
     }
-    let data = DataDir::open(&me.data, &config.cluster.to_string(), &node)?;
+    let data = Arc::new(DataDir::open(&me.data, &config.cluster.to_string(), &node)?);
     let events = Arc::new(open_events(&data)?);
     events.append(Level::Info, "", format!("server started, hanfs {}", env!("CARGO_PKG_VERSION")));
 
@@ -137,12 +146,17 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
     let link = peer.as_ref().map(|peer| {
         let sink = Arc::new(SessionSink {
             identity: identity.clone(),
+            current: current.clone(),
+            said: Mutex::default(),
+            link: OnceLock::new(),
             exports: exports.clone(),
             hub: hub_tx.clone(),
             events: events.clone(),
             peer: peer.name.clone(),
         });
-        PeerLink::new(identity.clone(), peer.name.clone(), sink)
+        let link = PeerLink::new(identity.clone(), peer.name.clone(), sink.clone());
+        let _ = sink.link.set(Arc::downgrade(&link));
+        link
     });
     let witness = match &config.witness {
         Some(witness) if peer.is_some() => {
@@ -166,8 +180,30 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         ),
         _ => None,
     };
+    let edges = Edges { peer: link.clone(), witness: witness.clone() };
+    let reloader = Arc::new(Reloader {
+        node: node.clone(),
+        current: current.clone(),
+        data,
+        identity: identity.clone(),
+        exports: exports.clone(),
+        edges: edges.clone(),
+        hub: hub_tx.clone(),
+        view: view.clone(),
+        guardian: guardian.clone(),
+        events: events.clone(),
+        peer: match &peer {
+            Some(peer) => Some((
+                peer.name.clone(),
+                credentials.endpoint(&Principal::Node(peer.name.clone()), peer.address)?,
+            )),
+            None => None,
+        },
+        busy: Arc::default(),
+    });
     let admin = AdminService {
-        config: config.clone(),
+        current,
+        reloader: reloader.clone(),
         node: node.clone(),
         started_ns: wall_ns(),
         exports: exports.clone(),
@@ -189,13 +225,19 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         _ => None,
     };
     // Before anybody can connect: a handshake speaks of the groups that run, and of no others.
+    // The guardian may have been started with another file than this process.
+    if let Err(why) = guardian.exports(super::guardian::exports(&config)).await {
+        tracing::error!("{why}");
+        events.append(Level::Error, "", why);
+    }
     for export in exports.all() {
-        export.connect(Edges { peer: link.clone(), witness: witness.clone() });
+        export.connect(edges.clone());
         let starting = export.clone();
         if let Err(why) = tokio::task::spawn_blocking(move || starting.start()).await? {
             // The other exports go on; this one waits for a person, and says so.
-            tracing::error!(export = export.config.path, "{why}");
-            events.append(Level::Error, &export.config.path, why);
+            let path = export.config().path.clone();
+            tracing::error!(export = path, "{why}");
+            events.append(Level::Error, &path, why);
         }
     }
     for listener in [Some(listener), replication].into_iter().flatten() {
@@ -259,8 +301,10 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         dropping: Default::default(),
         closing: Default::default(),
         in_sync: Default::default(),
+        reloader: reloader.clone(),
     };
     tokio::spawn(stop_on_signal(hub_tx));
+    tokio::spawn(reload_on_signal(reload, reloader));
     let asked = hub.run(hub_rx).await;
     if asked {
         portmapper.unregister().await;
@@ -300,7 +344,14 @@ async fn stop_on_signal(hub: mpsc::UnboundedSender<HubInput>) {
     let _ = hub.send(HubInput::Stop);
 }
 
-fn group_config(
+async fn reload_on_signal(mut signals: tokio::signal::unix::Signal, reloader: Arc<Reloader>) {
+    while signals.recv().await.is_some() {
+        reloader.clone().reload_on_signal().await;
+    }
+}
+
+/// How an export's group runs on this node.
+pub(super) fn group_config(
     config: &Config,
     export: &model::Export,
     node: &str,
@@ -367,22 +418,27 @@ fn rpc_limits(limits: model::Limits, driver: model::Driver) -> nfsd::rpc::Limits
 
 fn policy_config(config: &Config, node: &str) -> PolicyConfig {
     PolicyConfig {
-        exports: config
-            .exports
-            .iter()
-            .map(|e| PolicyExport {
-                id: e.id,
-                home: if e.home == node { Side::Own } else { Side::Peer },
-                giveback_delay_ns: e.giveback_after_s.map(|s| s * 1000 * MS),
-            })
-            .collect(),
+        exports: config.exports.iter().map(|e| policy_export(e, node)).collect(),
         timing: PolicyTiming::default(),
+    }
+}
+
+/// An export as the policy sees it.
+pub(super) fn policy_export(export: &model::Export, node: &str) -> PolicyExport {
+    PolicyExport {
+        id: export.id,
+        home: if export.home == node { Side::Own } else { Side::Peer },
+        giveback_delay_ns: export.giveback_after_s.map(|s| s.saturating_mul(1000 * MS)),
     }
 }
 
 /// What a session brings, to where it belongs.
 struct SessionSink {
     identity: Identity,
+    current: Arc<Current>,
+    /// Groups that the last Hello spoke of.
+    said: Mutex<HashSet<ExportId>>,
+    link: OnceLock<Weak<PeerLink>>,
     exports: Arc<Exports>,
     hub: mpsc::UnboundedSender<HubInput>,
     events: Arc<Events>,
@@ -391,7 +447,10 @@ struct SessionSink {
 
 impl Listener for SessionSink {
     fn hello(&self) -> Hello {
-        self.identity.hello(self.exports.all().filter_map(|e| e.hello()).collect())
+        let all = self.exports.all();
+        let spoken: Vec<_> = all.iter().filter_map(|e| Some((e.id(), e.hello()?))).collect();
+        *self.said.lock() = spoken.iter().map(|(id, _)| *id).collect();
+        self.identity.hello(spoken.into_iter().map(|(_, hello)| hello).collect(), self.current.digest())
     }
 
     fn up(&self, hello: Hello) {
@@ -399,8 +458,16 @@ impl Listener for SessionSink {
         let _ = self.hub.send(HubInput::SessionUp { process_id: hello.process_id });
         for group in hello.groups {
             if let Some(export) = export_id(&group.export).and_then(|id| self.exports.get(id)) {
-                export.input(Input::PeerUp(group));
+                export.peer_up(group);
             }
+        }
+        // What began or changed between this node's Hello and the peer's.
+        let said = std::mem::take(&mut *self.said.lock());
+        for export in self.exports.all().iter().filter(|e| !said.contains(&e.id())) {
+            export.say_begin();
+        }
+        if let Some(link) = self.link.get().and_then(Weak::upgrade) {
+            link.say_config(self.current.digest());
         }
     }
 
@@ -408,13 +475,15 @@ impl Listener for SessionSink {
         self.events.append(Level::Warning, "", format!("lost node {}: {why}", self.peer));
         let _ = self.hub.send(HubInput::SessionDown);
         for export in self.exports.all() {
-            export.input(Input::PeerDown);
+            export.peer_down();
         }
     }
 
     fn group(&self, frame: GroupFrame) {
         let Some(export) = export_id(&frame.export).and_then(|id| self.exports.get(id)) else { return };
-        if let Some(digest) = frame.digest {
+        if let Some(hello) = frame.hello.as_ref().filter(|_| frame.begins || frame.answers) {
+            export.peer_begins(hello.clone(), frame.answers);
+        } else if let Some(digest) = frame.digest {
             let _ = self.hub.send(HubInput::PeerDigest(export.id(), digest));
         } else if frame.copy_from_me {
             let _ = self.hub.send(HubInput::CopyFromPeer(export.id()));

@@ -81,8 +81,9 @@ impl peer_server::Peer for PeerService {
         };
         self.identity.check(&hello, &self.peer).map_err(Status::failed_precondition)?;
         let (orders, stream) = mpsc::unbounded_channel();
-        let _ = orders
-            .send(GuardianOrder { kind: Some(guardian_order::Kind::Hello(self.identity.hello(Vec::new()))) });
+        let _ = orders.send(GuardianOrder {
+            kind: Some(guardian_order::Kind::Hello(self.identity.hello(Vec::new(), bytes::Bytes::new()))),
+        });
         let hub = self.hub.clone();
         let _ = hub.send(HubInput::PeerGuardianUp(orders.clone()));
         tokio::spawn(async move {

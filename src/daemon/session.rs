@@ -57,6 +57,8 @@ struct Current {
     up: bool,
     since_ns: u64,
     error: String,
+    /// Digest of the peer's configuration, as it said last.
+    peer_config: bytes::Bytes,
     /// Tuples that the peer has not confirmed yet.
     unconfirmed: HashMap<u64, oneshot::Sender<()>>,
 }
@@ -70,6 +72,9 @@ pub struct LinkState {
     /// Why it is not.
     pub error: String,
 }
+
+/// Longest digest of a configuration that is remembered, in bytes.
+const DIGEST_BYTES_MAX: usize = 64;
 
 impl PeerLink {
     /// A link to the node named `peer`; nothing is connected yet.
@@ -120,6 +125,25 @@ impl PeerLink {
     pub fn state(&self) -> LinkState {
         let current = self.current.lock();
         LinkState { up: current.up, since_ns: current.since_ns, error: current.error.clone() }
+    }
+
+    /// Digest of the configuration that the peer runs with, as it said last; empty: it never said.
+    pub fn peer_config(&self) -> bytes::Bytes {
+        self.current.lock().peer_config.clone()
+    }
+
+    fn set_peer_config(&self, digest: bytes::Bytes) {
+        if digest.len() <= DIGEST_BYTES_MAX {
+            self.current.lock().peer_config = digest;
+        }
+    }
+
+    /// Tells the peer which configuration this node runs with from now on. Without a session, the next Hello does.
+    pub fn say_config(&self, digest: bytes::Bytes) {
+        let current = self.current.lock();
+        if let (true, Some(frames)) = (current.up, &current.frames) {
+            let _ = frames.send(Frame { kind: Some(frame::Kind::ConfigDigest(digest)) });
+        }
     }
 
     /// Is a session up?
@@ -199,6 +223,7 @@ impl PeerLink {
                         return why;
                     }
                     greeted = true;
+                    self.set_peer_config(hello.config_digest.clone());
                     {
                         let mut current = self.current.lock();
                         current.up = true;
@@ -210,6 +235,7 @@ impl PeerLink {
                 frame::Kind::Refused(why) => return format!("node {} refused the session: {why}", self.peer),
                 _ if !greeted => return format!("node {} did not say hello", self.peer),
                 frame::Kind::Hello(_) => return format!("node {} said hello twice", self.peer),
+                frame::Kind::ConfigDigest(digest) => self.set_peer_config(digest),
                 frame::Kind::Group(group) => self.listener.group(group),
                 frame::Kind::Tuple(tuple) => {
                     let seq = tuple.seq;

@@ -11,18 +11,20 @@ use replica::node::{NodeStatus, Role};
 
 use super::admin::AdminService;
 use super::export::{Export, State};
+use super::reload;
 use super::session::LinkState;
 use crate::config::ArbiterKind;
 
 /// The whole reply.
 pub fn reply(node: &AdminService) -> StatusReply {
     let mut problems = Vec::new();
+    let config = node.current.config();
     let peer = link(
-        node.config.peer_of(&node.node).map(|p| (p.name.clone(), p.peer_address().to_string())),
+        config.peer_of(&node.node).map(|p| (p.name.clone(), p.peer_address().to_string())),
         node.peer.as_ref().map(|l| l.state()),
     );
     let witness = link(
-        node.config.witness.as_ref().map(|w| ("witness".to_owned(), w.address.to_string())),
+        config.witness.as_ref().map(|w| ("witness".to_owned(), w.address.to_string())),
         node.witness.as_ref().map(|l| l.state()),
     );
     for (link, severity) in [(&peer, Severity::Warning), (&witness, Severity::Warning)] {
@@ -35,9 +37,14 @@ pub fn reply(node: &AdminService) -> StatusReply {
         }
     }
     problems.extend(node.portmapper.problem().map(|text| problem(Severity::Warning, text, 0)));
-    let exports = node.exports.all().map(|export| one(node, export, &mut problems)).collect();
+    let (ours, theirs) =
+        (node.current.digest(), node.peer.as_ref().map(|l| l.peer_config()).unwrap_or_default());
+    if !theirs.is_empty() && ours != theirs {
+        problems.push(problem(Severity::Warning, configurations_differ(&node.node, &peer.name), 0));
+    }
+    let exports = node.exports.all().iter().map(|export| one(node, export, &mut problems)).collect();
     StatusReply {
-        cluster: node.config.cluster.to_string(),
+        cluster: config.cluster.to_string(),
         node: node.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_ns: node.started_ns,
@@ -47,11 +54,22 @@ pub fn reply(node: &AdminService) -> StatusReply {
         witness: Some(witness),
         resident_bytes: resident_bytes(),
         portmapper: node.portmapper.status(),
+        config_digest: ours,
+        peer_config_digest: theirs,
     }
 }
 
 fn problem(severity: Severity, text: String, since_ns: u64) -> Problem {
     Problem { severity: severity.into(), text, since_ns }
+}
+
+/// In the order of the names, so that both nodes say the same.
+fn configurations_differ(one: &str, other: &str) -> String {
+    let (first, second) = if one < other { (one, other) } else { (other, one) };
+    format!(
+        "the configurations of {first} and {second} differ: see which file is right, and say `hanfs reload --push` on that \
+         node"
+    )
 }
 
 fn link(who: Option<(String, String)>, state: Option<LinkState>) -> LinkStatus {
@@ -68,14 +86,16 @@ fn link(who: Option<(String, String)>, state: Option<LinkState>) -> LinkStatus {
 }
 
 fn one(node: &AdminService, export: &Arc<Export>, problems: &mut Vec<Problem>) -> ExportStatus {
-    let config = &export.config;
+    let config = export.config();
+    let cluster = node.current.config();
     let mut status = ExportStatus {
         path: config.path.clone(),
         id: config.id.to_string(),
         vip: config.vip.to_string(),
         home: config.home.clone(),
-        mirror: node.config.mirror_of(config).map(|n| n.name.clone()).unwrap_or_default(),
+        mirror: cluster.mirror_of(&config).map(|n| n.name.clone()).unwrap_or_default(),
         durability: config.durability.as_str().to_owned(),
+        options: reload::options(&config),
         ..ExportStatus::default()
     };
     {
@@ -122,10 +142,11 @@ fn one(node: &AdminService, export: &Arc<Export>, problems: &mut Vec<Problem>) -
 /// Why this node does not serve an export that it knows no primary of.
 fn undecided(node: &AdminService, export: &Export) -> String {
     let refused = node.view.lock().verdicts.get(&export.id()).cloned();
-    match (refused, node.config.arbiter.kind) {
+    match (refused, node.current.config().arbiter.kind) {
         (Some(why), _) => why,
         (None, ArbiterKind::None) if node.peer.is_some() => {
-            let path = &export.config.path;
+            let config = export.config();
+            let path = &config.path;
             format!(
                 "no arbiter is configured: it waits for the other node, or for `hanfs takeover --force {path}`"
             )

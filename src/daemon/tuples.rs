@@ -75,6 +75,13 @@ impl Tuples {
         self.peers.get(&export).into_iter().flatten().copied().collect()
     }
 
+    /// The export is gone, and so is everybody who was connected to it.
+    pub fn forget(&mut self, export: ExportId) {
+        for map in [&mut self.own, &mut self.peers, &mut self.seen] {
+            map.remove(&export);
+        }
+    }
+
     /// Everything accepted here, for a peer that has just connected.
     pub fn own(&self, export: ExportId) -> Vec<Tuple> {
         self.own.get(&export).into_iter().flatten().copied().collect()

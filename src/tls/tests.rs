@@ -6,7 +6,10 @@ use std::path::Path;
 
 use proto::admin::admin_client::AdminClient;
 use proto::admin::admin_server::{Admin, AdminServer};
-use proto::admin::{Event, EventsRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest};
+use proto::admin::{
+    ChangeExportRequest, Event, EventsRequest, PutConfigReply, PutConfigRequest, ReloadReply, ReloadRequest,
+    StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
+};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
@@ -22,6 +25,7 @@ struct WhoAmI;
 #[tonic::async_trait]
 impl Admin for WhoAmI {
     type EventsStream = ReceiverStream<Result<Event, Status>>;
+    type PutConfigStream = ReceiverStream<Result<PutConfigReply, Status>>;
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         let dns = peer_name(&request).ok_or_else(|| Status::unauthenticated("no name"))?;
@@ -31,6 +35,21 @@ impl Admin for WhoAmI {
     }
 
     async fn takeover(&self, _: Request<TakeoverRequest>) -> Result<Response<TakeoverReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ReloadReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn change_export(&self, _: Request<ChangeExportRequest>) -> Result<Response<ReloadReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn put_config(
+        &self,
+        _: Request<PutConfigRequest>,
+    ) -> Result<Response<Self::PutConfigStream>, Status> {
         Err(Status::unimplemented("not here"))
     }
 

@@ -21,7 +21,7 @@ pub enum Driver {
 }
 
 /// An export that this node may serve, at home or for its peer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardianExport {
     /// Its id.
     pub id: ExportId,
@@ -80,7 +80,7 @@ impl Default for GuardianTiming {
 pub struct GuardianConfig {
     /// How to start the server.
     pub server: ServerCommand,
-    /// The exports of both nodes.
+    /// The exports of both nodes at the start; the server says when there are others.
     pub exports: Vec<GuardianExport>,
     /// Ports to serve on each VIP, at most [`GuardianConfig::PORTS_MAX`].
     pub ports: Vec<Port>,

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::config::{GuardianConfig, GuardianError};
+use super::config::{GuardianConfig, GuardianError, GuardianExport};
 use super::export::{Death, Export, PeerState};
 use super::parking::{PARKED_MAX, Parked, Parking};
 use super::peer::{self, PeerSignal};
@@ -52,6 +52,7 @@ pub(super) struct EventLoop<V> {
     stopping: bool,
     sigterm: Signal,
     sigint: Signal,
+    sighup: Signal,
 }
 
 /// What woke the loop.
@@ -61,6 +62,7 @@ enum Wake {
     Peer(Option<PeerSignal>),
     Parked(Parked),
     Stop,
+    Reload,
     Time,
 }
 
@@ -73,10 +75,11 @@ impl<V: Vip> EventLoop<V> {
         let start = |what| move |source| GuardianError::Start { what, source };
         let sigterm = signal(SignalKind::terminate()).map_err(start("watch for SIGTERM"))?;
         let sigint = signal(SignalKind::interrupt()).map_err(start("watch for SIGINT"))?;
+        let sighup = signal(SignalKind::hangup()).map_err(start("watch for SIGHUP"))?;
         for vip in vips.clear_stale().await? {
             tracing::warn!(%vip, "the address was on this host already; removed it");
         }
-        let mut exports: Vec<Export> = config.exports.iter().map(|e| Export::new(e.id, e.vip)).collect();
+        let mut exports: Vec<Export> = config.exports.iter().map(Export::new).collect();
         if vips.floats() {
             warn_of_conntrack();
             for export in &mut exports {
@@ -104,6 +107,7 @@ impl<V: Vip> EventLoop<V> {
             stopping: false,
             sigterm,
             sigint,
+            sighup,
             config,
         })
     }
@@ -137,6 +141,10 @@ impl<V: Vip> EventLoop<V> {
                     self.on_stop();
                     None
                 }
+                Wake::Reload => {
+                    self.tell(&ToServer::Reload, &[]);
+                    None
+                }
                 Wake::Time => None,
             };
             if let Some(code) = code {
@@ -168,6 +176,7 @@ impl<V: Vip> EventLoop<V> {
             signal = self.peer_rx.recv(), if has_peer => Wake::Peer(signal),
             _ = self.sigterm.recv() => Wake::Stop,
             _ = self.sigint.recv() => Wake::Stop,
+            _ = self.sighup.recv() => Wake::Reload,
             parked = self.parking.next() => Wake::Parked(parked),
             () = tokio::time::sleep(sleep) => Wake::Time,
         }
@@ -346,6 +355,10 @@ impl<V: Vip> EventLoop<V> {
                     server.stopping = true;
                 }
             }
+            Some(ToGuardian::Exports { exports }) => {
+                let text = self.set_exports(exports).await;
+                self.tell(&ToServer::Exports { text }, &[]);
+            }
             None => {
                 tracing::error!("the server is of another version of hanfs; killing it");
                 if let Some(server) = &mut self.server {
@@ -353,6 +366,59 @@ impl<V: Vip> EventLoop<V> {
                 }
             }
         }
+    }
+
+    /// These are the exports from now on: what is gone loses its address and its sockets, what is new gets its sockets.
+    /// Says what failed; everything else is done.
+    async fn set_exports(&mut self, wanted: Vec<GuardianExport>) -> String {
+        let mut failed = Vec::new();
+        let is_wanted = |e: &Export| wanted.iter().any(|w| e.is(w));
+        let gone: Vec<ExportId> = self.exports.iter().filter(|e| !is_wanted(e)).map(|e| e.id).collect();
+        for id in gone {
+            if let Err(text) = self.forget(id).await {
+                failed.push(text);
+            }
+        }
+        for config in &wanted {
+            if self.exports.iter().any(|e| e.id == config.id) {
+                continue;
+            }
+            match self.learn(config).await {
+                Ok(export) => self.exports.push(export),
+                Err(text) => failed.push(text),
+            }
+        }
+        failed.join("; ")
+    }
+
+    /// An export is nobody's any more. On an error it is kept, and its address is tried again.
+    async fn forget(&mut self, id: ExportId) -> Result<(), String> {
+        self.lower(id).await;
+        let Some(at) = self.exports.iter().position(|e| e.id == id) else { return Ok(()) };
+        let mut export = self.exports.swap_remove(at);
+        if export.up {
+            let text = format!("{} cannot be taken off this host so far; check the interface", export.vip);
+            self.exports.push(export);
+            return Err(text);
+        }
+        export.sweep();
+        self.vips.unconfigure(export.vip);
+        tracing::info!(%id, vip = %export.vip, "the export is removed");
+        Ok(())
+    }
+
+    /// One more export: as at the start, an address that is here already is a leftover.
+    async fn learn(&mut self, config: &GuardianExport) -> Result<Export, String> {
+        let mut export = Export::new(config);
+        self.vips.configure(config.vip, config.interface.clone());
+        if self.vips.floats() {
+            if self.vips.delete(config.vip).await.map_err(|e| e.to_string())? {
+                tracing::warn!(vip = %config.vip, "the address was on this host already; removed it");
+            }
+            export.open(&self.config.ports).map_err(|e| e.to_string())?;
+        }
+        tracing::info!(id = %config.id, vip = %config.vip, "the export is new here");
+        Ok(export)
     }
 
     async fn on_raise(&mut self, id: ExportId, tuples: &[Tuple]) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use replica::ids::ExportId;
 
+use super::config::GuardianExport;
 use crate::net::listen::{ListenError, Listeners, reset};
 use crate::net::{Port, Tuple};
 
@@ -13,6 +14,8 @@ use crate::net::{Port, Tuple};
 pub(super) struct Export {
     pub(super) id: ExportId,
     pub(super) vip: IpAddr,
+    /// As configured.
+    pub(super) interface: Option<String>,
     /// The VIP is on this host, as far as this process knows.
     pub(super) up: bool,
     /// The lease in hand ends then.
@@ -31,10 +34,11 @@ pub(super) struct Export {
 }
 
 impl Export {
-    pub(super) fn new(id: ExportId, vip: IpAddr) -> Self {
+    pub(super) fn new(config: &GuardianExport) -> Self {
         Self {
-            id,
-            vip,
+            id: config.id,
+            vip: config.vip,
+            interface: config.interface.clone(),
             up: false,
             lease_until_ns: 0,
             leased_by_server: false,
@@ -44,6 +48,11 @@ impl Export {
             lowering: false,
             renewals_failed: 0,
         }
+    }
+
+    /// Is this what the configuration says?
+    pub(super) fn is(&self, config: &GuardianExport) -> bool {
+        (self.id, self.vip, &self.interface) == (config.id, config.vip, &config.interface)
     }
 
     /// Opens the sockets that are not open, or could not be opened last time.
@@ -121,7 +130,11 @@ mod tests {
 
     #[test]
     fn when_a_vip_has_to_go() {
-        let mut e = Export::new(ExportId([1; 16]), IpAddr::from([127, 0, 0, 9]));
+        let mut e = Export::new(&GuardianExport {
+            id: ExportId([1; 16]),
+            vip: IpAddr::from([127, 0, 0, 9]),
+            interface: None,
+        });
         let death = |peer| Some(Death { at_ns: 1000, handover: Duration::from_nanos(300), peer });
         e.lease_until_ns = 1100;
         assert_eq!(e.deadline_ns(None), None, "not up");

@@ -18,6 +18,10 @@ impl Vip for LoopbackVip {
         false
     }
 
+    fn configure(&mut self, _vip: IpAddr, _interface: Option<String>) {}
+
+    fn unconfigure(&mut self, _vip: IpAddr) {}
+
     async fn clear_stale(&mut self) -> Result<Vec<IpAddr>, VipError> {
         Ok(Vec::new())
     }

@@ -128,6 +128,12 @@ pub trait Vip {
     /// which node serves.
     fn floats(&self) -> bool;
 
+    /// There is one more address to be asked for from now on; `None`: on the interface whose subnet contains it.
+    fn configure(&mut self, vip: IpAddr, interface: Option<String>);
+
+    /// The address, off this host by now, is nobody's any more.
+    fn unconfigure(&mut self, vip: IpAddr);
+
     /// Removes what an earlier process left behind; returns what was found.
     async fn clear_stale(&mut self) -> Result<Vec<IpAddr>, VipError>;
 

@@ -138,6 +138,16 @@ impl Vip for NetlinkVip {
         true
     }
 
+    fn configure(&mut self, vip: IpAddr, interface: Option<String>) {
+        self.configured.insert(vip, interface);
+        self.places.remove(&vip);
+    }
+
+    fn unconfigure(&mut self, vip: IpAddr) {
+        self.configured.remove(&vip);
+        self.places.remove(&vip);
+    }
+
     async fn clear_stale(&mut self) -> Result<Vec<IpAddr>, VipError> {
         let mut found = Vec::new();
         for vip in self.configured.keys() {

@@ -81,6 +81,26 @@ impl Policy {
         self.exports.get(&export).is_some_and(|e| e.phase.is_up())
     }
 
+    /// There is one more export from now on; one that is known already stays as it is.
+    pub fn add(&mut self, export: PolicyExport) {
+        self.exports.entry(export.id).or_insert_with(|| Export::new(export));
+    }
+
+    /// An export is gone: nothing is asked for any more on its account, and nothing is undone either.
+    pub fn remove(&mut self, export: ExportId) {
+        self.exports.remove(&export);
+    }
+
+    /// Is this one of the exports?
+    pub fn knows(&self, export: ExportId) -> bool {
+        self.exports.contains_key(&export)
+    }
+
+    /// Changes when an export goes home by itself; takes effect with the next [`Self::step`].
+    pub fn set_giveback(&mut self, export: ExportId, delay_ns: Option<u64>) {
+        self.with(export, |e| e.giveback_delay_ns = delay_ns);
+    }
+
     fn peer(&self) -> bool {
         self.peer_guardian && self.peer_server
     }
@@ -422,5 +442,69 @@ impl Export {
         } else {
             self.drain(export, now_ns.saturating_add(timing.drain_wait_ns), out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: exports come and go without a word about the others. (All else is in the transcripts.) Method: a policy that
+    //! learns of one, serves it, and forgets it.
+    use super::*;
+    use crate::policy::PolicyTiming;
+
+    const ONE: ExportId = ExportId([1; 16]);
+    const TWO: ExportId = ExportId([2; 16]);
+
+    fn of(id: ExportId, home: Side) -> PolicyExport {
+        PolicyExport { id, home, giveback_delay_ns: None }
+    }
+
+    fn step(policy: &mut Policy, now_ns: u64, input: In) -> Vec<Out> {
+        let mut out = Vec::new();
+        policy.step(now_ns, input, &mut out);
+        out
+    }
+
+    fn raise(policy: &mut Policy, export: ExportId) {
+        assert_eq!(step(policy, 1, In::GroupServing { export, term: 1 }), [Out::Raise { export }]);
+        step(policy, 2, In::Raised { export, ok: true });
+        assert!(policy.is_up(export));
+    }
+
+    #[test]
+    fn exports_come_and_go() {
+        let config = PolicyConfig { exports: vec![of(ONE, Side::Own)], timing: PolicyTiming::default() };
+        let mut policy = Policy::new(config);
+        raise(&mut policy, ONE);
+        assert_eq!(
+            step(&mut policy, 3, In::GroupServing { export: TWO, term: 1 }),
+            [],
+            "nobody knows it yet"
+        );
+        policy.add(of(TWO, Side::Peer));
+        raise(&mut policy, TWO);
+        policy.add(of(TWO, Side::Peer));
+        assert!(policy.is_up(TWO), "known already: as it was");
+
+        policy.remove(TWO);
+        assert!(!policy.knows(TWO) && policy.is_up(ONE));
+        for input in [In::GroupNotServing { export: TWO }, In::VipLost { export: TWO }] {
+            assert_eq!(step(&mut policy, 4, input), [], "what is left of its group says nothing any more");
+        }
+    }
+
+    #[test]
+    fn a_giveback_delay_that_changes_counts_from_when_the_home_came_into_sync() {
+        let config = PolicyConfig { exports: vec![of(ONE, Side::Peer)], timing: PolicyTiming::default() };
+        let mut policy = Policy::new(config);
+        raise(&mut policy, ONE);
+        step(&mut policy, 5, In::PeerGuardianUp);
+        step(&mut policy, 5, In::PeerServerUp);
+        step(&mut policy, 100, In::InSync { export: ONE, in_sync: true });
+        let late = 60_000_000_000;
+        let drains = |out: Vec<Out>| out.contains(&Out::Drain { export: ONE });
+        assert!(!drains(step(&mut policy, late, In::Tick)), "only on an order");
+        policy.set_giveback(ONE, Some(1_000));
+        assert!(drains(step(&mut policy, late, In::Tick)));
     }
 }

@@ -84,7 +84,8 @@ fn guardian() {
 }
 
 /// Answers each connection with its name, after it has read something. Raises the VIP while the file `raise` is
-/// there at its start; ends as "fatal" when the file `fatal` is.
+/// there at its start; ends as "fatal" when the file `fatal` is. Tells the guardian of the exports in the file `exports`
+/// (a line each: a number and a VIP) whenever that changes, and raises those that are new.
 async fn server() -> i32 {
     let dir = PathBuf::from(std::env::var_os(ENV_DIR).unwrap());
     let path = dir.join("log");
@@ -100,10 +101,39 @@ async fn server() -> i32 {
     }
     let local = tokio::task::LocalSet::new();
     let leasing = link.clone();
+    let leased = std::rc::Rc::new(std::cell::RefCell::new(vec![EXPORT]));
+    let leases = leased.clone();
     local.spawn_local(async move {
         loop {
-            leasing.lease(EXPORT, monotonic_ns() + LEASE.as_nanos() as u64);
+            for export in leases.borrow().iter() {
+                leasing.lease(*export, monotonic_ns() + LEASE.as_nanos() as u64);
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let (listing, list, told) = (link.clone(), dir.join("exports"), log.clone());
+    local.spawn_local(async move {
+        let mut before = String::new();
+        loop {
+            let text = fs::read_to_string(&list).unwrap_or_default();
+            if text != before {
+                let exports: Vec<GuardianExport> = text.lines().map(export_of).collect();
+                told(format!("exports: {:?}", listing.exports(exports.clone()).await));
+                let new: Vec<ExportId> =
+                    exports.iter().map(|e| e.id).filter(|id| !leased.borrow().contains(id)).collect();
+                for id in new {
+                    leased.borrow_mut().push(id);
+                    listing.lease(id, monotonic_ns() + LEASE.as_nanos() as u64);
+                    match listing.raise(id, Vec::new()).await {
+                        Ok(listeners) => {
+                            listeners.tcp.into_iter().for_each(|l| serve(l, listing.process_id()))
+                        }
+                        Err(e) => told(format!("refused: {e}")),
+                    }
+                }
+                before = text;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
@@ -132,6 +162,12 @@ async fn server() -> i32 {
             }
         })
         .await
+}
+
+/// An export as a line of the file `exports` names it.
+fn export_of(line: &str) -> GuardianExport {
+    let (number, vip) = line.split_once(' ').unwrap();
+    GuardianExport { id: ExportId([number.parse().unwrap(); 16]), vip: vip.parse().unwrap(), interface: None }
 }
 
 fn serve(listener: std::net::TcpListener, id: u64) {
@@ -187,6 +223,13 @@ impl Guardian {
                 Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
             })
             .collect()
+    }
+
+    /// Another list of exports, put in place as a whole.
+    pub fn exports(&self, lines: &str) {
+        let new = self.path("exports.new");
+        fs::write(&new, lines).unwrap();
+        fs::rename(new, self.path("exports")).unwrap();
     }
 
     pub fn path(&self, file: &str) -> PathBuf {

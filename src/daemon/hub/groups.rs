@@ -50,7 +50,7 @@ impl Hub {
 
     /// Tells the policy which exports' backups came into sync or fell out of it.
     pub(super) fn sync_states(&mut self) {
-        for export in self.exports.all().cloned().collect::<Vec<_>>() {
+        for export in self.exports.all() {
             let raft = export.with_group(|g| g.node_status()).unwrap_or_default();
             let connected = self.peer.as_ref().is_some_and(|p| p.is_up());
             if raft.needs_image && connected && monotonic_ns() >= self.copy_not_before_ns {

@@ -15,8 +15,8 @@ use std::time::Duration;
 use failover::link::{GuardianLink, LinkEvent, RaiseError};
 use failover::net::Tuple;
 use failover::net::listen::Listeners;
-use failover::policy::{Order, Policy, PolicyInput, PolicyOutput, Report, Side};
-use parking_lot::Mutex;
+use failover::policy::{Order, Policy, PolicyExport, PolicyInput, PolicyOutput, Report, Side};
+use parking_lot::{Mutex, RwLock};
 use proto::peer::{ClientTuple, GroupFrame, GuardianOrder, StateDigest, guardian_event, guardian_order};
 use replica::clock::{monotonic_ns, wall_ns};
 use replica::group::GroupEvent;
@@ -24,10 +24,11 @@ use replica::ids::ExportId;
 use replica::node::{Input, Verdict, VerdictKind};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::model::Arbiter;
+use crate::config::model::{self, Arbiter};
 use crate::daemon::copy;
 use crate::daemon::export::{Export, State};
 use crate::daemon::front::Front;
+use crate::daemon::reload::Reloader;
 use crate::daemon::session::PeerLink;
 use crate::daemon::tuples::Tuples;
 use crate::daemon::verdict;
@@ -48,25 +49,36 @@ const DIGESTS_KEPT: usize = 64;
 /// Pause after a copy that failed.
 const COPY_RETRY_NS: u64 = 2_000_000_000;
 
-/// All exports of this node.
+/// All exports of this node. They come and go while it runs.
 pub struct Exports {
-    by_id: BTreeMap<ExportId, Arc<Export>>,
+    by_id: RwLock<BTreeMap<ExportId, Arc<Export>>>,
 }
 
 impl Exports {
     /// Of these.
     pub fn new(exports: impl IntoIterator<Item = Arc<Export>>) -> Arc<Self> {
-        Arc::new(Self { by_id: exports.into_iter().map(|e| (e.id(), e)).collect() })
+        let by_id = exports.into_iter().map(|e| (e.id(), e)).collect();
+        Arc::new(Self { by_id: RwLock::new(by_id) })
     }
 
     /// One of them.
     pub fn get(&self, id: ExportId) -> Option<Arc<Export>> {
-        self.by_id.get(&id).cloned()
+        self.by_id.read().get(&id).cloned()
     }
 
-    /// All, by id.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Export>> {
-        self.by_id.values()
+    /// All as of now, by id.
+    pub fn all(&self) -> Vec<Arc<Export>> {
+        self.by_id.read().values().cloned().collect()
+    }
+
+    /// There is one more.
+    pub fn insert(&self, export: Arc<Export>) {
+        self.by_id.write().insert(export.id(), export);
+    }
+
+    /// There is one less.
+    pub fn remove(&self, id: ExportId) -> Option<Arc<Export>> {
+        self.by_id.write().remove(&id)
     }
 }
 
@@ -118,6 +130,17 @@ pub enum HubInput {
     GiveAway(ExportId, Answer),
     /// An administrator wants this node to serve whatever the other has.
     Force(ExportId, Answer),
+    /// There is one more export; its group starts when this is queued.
+    Added(PolicyExport, Box<model::Export>),
+    /// An export is gone from the configuration: end its service and give its address up, then say so.
+    Removed(ExportId, oneshot::Sender<()>),
+    /// An export's options are others now.
+    Options {
+        /// Which export.
+        export: ExportId,
+        /// How long its home must be in sync to get it back by itself.
+        giveback_ns: Option<u64>,
+    },
     /// Hand over what can be handed over, then stop.
     Stop,
 }
@@ -137,6 +160,17 @@ pub struct HubView {
     pub connections: HashMap<ExportId, u64>,
     /// The peer's guardian is connected.
     pub peer_guardian: bool,
+}
+
+impl HubView {
+    /// An export is gone.
+    fn forget(&mut self, id: ExportId) {
+        self.leaders.remove(&id);
+        self.verdicts.remove(&id);
+        self.vip.remove(&id);
+        self.takeovers.remove(&id);
+        self.connections.remove(&id);
+    }
 }
 
 /// See the module.
@@ -189,6 +223,8 @@ pub struct Hub {
     pub closing: HashMap<ExportId, bool>,
     /// Which backups are in sync, as the policy knows it.
     pub in_sync: HashMap<ExportId, bool>,
+    /// Reads the configuration anew.
+    pub reloader: Arc<Reloader>,
 }
 
 /// An administrator who waits for an export to be served by one side.
@@ -228,6 +264,9 @@ impl Hub {
                         self.log(Level::Warning, Some(export), format!("the virtual IP was taken down: {why}"));
                         self.set_vip(export, false);
                         self.policy(PolicyInput::VipLost { export });
+                    }
+                    LinkEvent::Reload => {
+                        tokio::spawn(self.reloader.clone().reload_on_signal());
                     }
                 },
                 input = queue.recv() => match input {
@@ -313,6 +352,12 @@ impl Hub {
                 self.wait(export, Side::Own, answer);
                 self.verdict(export, Ok(VerdictKind::Force));
             }
+            HubInput::Added(export, config) => {
+                self.front.configure(&config);
+                self.policy.add(export);
+            }
+            HubInput::Removed(export, done) => self.removed(export, done),
+            HubInput::Options { export, giveback_ns } => self.options(export, giveback_ns),
             // Taken care of by `run`.
             HubInput::Stop => {}
         }
@@ -410,7 +455,7 @@ impl Hub {
     }
 
     fn log(&self, level: Level, export: Option<ExportId>, text: String) {
-        let path = export.and_then(|id| self.exports.get(id)).map(|e| e.config.path.clone());
+        let path = export.and_then(|id| self.exports.get(id)).map(|e| e.config().path.clone());
         let path = path.unwrap_or_default();
         match level {
             Level::Info => tracing::info!(export = path, "{text}"),

@@ -21,8 +21,8 @@ impl Hub {
     /// Everything that is served here goes to the peer first, as in a planned takeover. Returns when that has taken long
     /// enough.
     pub(super) fn begin_stop(&mut self) -> tokio::time::Instant {
-        let exports: Vec<ExportId> = self.exports.all().map(|e| e.id()).collect();
-        for export in exports {
+        for export in self.exports.all() {
+            let export = export.id();
             if self.in_sync.get(&export) == Some(&true) && self.policy.is_up(export) {
                 self.policy(PolicyInput::Order(Order::HandOver { export }));
             }
@@ -33,13 +33,14 @@ impl Hub {
     pub(super) fn nothing_is_served(&self) -> bool {
         self.exports
             .all()
+            .iter()
             .all(|export| !self.policy.is_up(export.id()) || self.in_sync.get(&export.id()) != Some(&true))
     }
 
     /// The groups stop cleanly.
     pub(super) async fn stop(&mut self) {
         self.guardian.stopping().await;
-        for export in self.exports.all().cloned().collect::<Vec<_>>() {
+        for export in self.exports.all() {
             self.guardian.drop_vip(export.id(), false).await;
             self.front.stop(export.id(), false);
             let _ = tokio::task::spawn_blocking(move || {

@@ -80,6 +80,8 @@ impl Hub {
 
     pub(super) fn raised(&mut self, id: ExportId, outcome: Result<Listeners, RaiseError>) {
         match outcome {
+            // It was removed meanwhile, and its address goes again.
+            _ if !self.policy.knows(id) => {}
             Ok(listeners) => {
                 self.set_vip(id, true);
                 self.raised.insert(id, listeners);
@@ -106,6 +108,38 @@ impl Hub {
                 self.drop_vip(id);
             }
         }
+    }
+
+    /// An export's options have changed.
+    pub(super) fn options(&mut self, id: ExportId, giveback_ns: Option<u64>) {
+        self.policy.set_giveback(id, giveback_ns);
+        if let Some(export) = self.exports.get(id) {
+            self.front.configure(&export.config());
+        }
+        self.policy(PolicyInput::Tick);
+    }
+
+    /// An export is gone from the configuration. Its clients see their connections closed while the address is still there,
+    /// so that none waits for an answer that a takeover would bring.
+    pub(super) fn removed(&mut self, id: ExportId, done: oneshot::Sender<()>) {
+        self.policy.remove(id);
+        self.front.stop(id, true);
+        self.front.forget(id);
+        self.answer(id, Side::Own, &Err("the export was removed".to_owned()));
+        self.answer(id, Side::Peer, &Err("the export was removed".to_owned()));
+        self.raised.remove(&id);
+        self.closing.remove(&id);
+        self.dropping.remove(&id);
+        self.asking.remove(&id);
+        self.digests.remove(&id);
+        self.in_sync.remove(&id);
+        self.tuples.forget(id);
+        self.view.lock().forget(id);
+        let dropping = self.guardian.drop_vip(id, true);
+        tokio::spawn(async move {
+            dropping.await;
+            let _ = done.send(());
+        });
     }
 
     pub(super) fn report(&mut self, id: ExportId, report: Report) {

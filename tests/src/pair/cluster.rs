@@ -35,6 +35,7 @@ pub struct Cluster {
     /// The configuration.
     pub config: Config,
     link: AdminLink,
+    configs: [PathBuf; 2],
     nodes: [Option<Process>; 2],
     witness: Option<Process>,
     expected: Vec<String>,
@@ -54,6 +55,7 @@ impl Cluster {
             dir: dir.path().to_owned(),
             config,
             link,
+            configs: [path.clone(), path],
             nodes: [None, None],
             witness: None,
             expected: WORDS_OF_KILLING.map(str::to_owned).into(),
@@ -67,6 +69,33 @@ impl Cluster {
         cluster.start_all();
         cluster.bring_home().await;
         cluster
+    }
+
+    /// Each node gets a configuration file of its own, as on two boxes. Before they start.
+    pub fn own_files(&mut self) {
+        for (name, config) in NODES.iter().zip(&mut self.configs) {
+            let dir = self.dir.join(format!("etc-{name}"));
+            std::fs::create_dir_all(dir.join("keys")).expect("make a directory");
+            for key in std::fs::read_dir(self.config.keys_dir()).expect("list the keys") {
+                let key = key.expect("list the keys");
+                std::fs::copy(key.path(), dir.join("keys").join(key.file_name())).expect("copy a key");
+            }
+            let own = dir.join("hanfs.toml");
+            std::fs::copy(&*config, &own).expect("copy the configuration");
+            *config = own;
+        }
+    }
+
+    /// A node's configuration file.
+    pub fn config_of(&self, name: &str) -> PathBuf {
+        self.configs[index(name)].clone()
+    }
+
+    /// Looks at the first node's file again, after an order that changed it.
+    pub fn reread(&mut self) {
+        let path = std::mem::take(&mut self.config.path);
+        self.config = Config::load(&self.configs[0]).expect("read the configuration");
+        self.config.path = path;
     }
 
     /// Starts what does not run.
@@ -83,7 +112,7 @@ impl Cluster {
 
     /// Starts `a` or `b`.
     pub fn start_node(&mut self, name: &str) {
-        let config = self.config.path.display().to_string();
+        let config = self.config_of(name).display().to_string();
         let args = ["--config", &config, "--node", name, "serve"];
         self.nodes[index(name)] = Some(Process::start(&args, &self.log(name)));
     }
@@ -165,7 +194,7 @@ impl Cluster {
     /// Runs a command of the command line, as an administrator on a node would.
     pub fn hanfs(&self, node: &str, args: &[&str]) -> Output {
         Command::new(binary::hanfs())
-            .args(["--config", &self.config.path.display().to_string(), "--node", node])
+            .args(["--config", &self.config_of(node).display().to_string(), "--node", node])
             .args(args)
             .stdin(Stdio::null())
             .output()

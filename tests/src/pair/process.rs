@@ -42,6 +42,11 @@ impl Process {
         server
     }
 
+    /// SIGHUP: read the configuration anew.
+    pub fn hang_up(&self) {
+        signal(self.child.id(), Signal::HUP);
+    }
+
     /// SIGKILL to all of it.
     pub fn kill(mut self) {
         self.end();

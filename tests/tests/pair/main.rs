@@ -9,4 +9,5 @@ mod damage;
 mod full;
 mod kill;
 mod memory;
+mod reload;
 mod strangers;
