@@ -139,9 +139,10 @@ impl Front {
             ..Op::default()
         };
         let path = served.handle.path().to_owned();
-        let done = Box::new(move |fate: Result<_, _>| match fate {
-            Ok(_) => tracing::info!(export = path, bytes = wanted.bytes, inodes = wanted.inodes, "quota set"),
-            Err(replica::handle::NotServing) => {}
+        let done = Box::new(move |fate: Result<_, replica::handle::NotServing>| {
+            if fate.is_ok() {
+                tracing::info!(export = path, bytes = wanted.bytes, inodes = wanted.inodes, "quota set");
+            }
         });
         served.handle.propose(op, bytes::Bytes::new(), done);
     }
