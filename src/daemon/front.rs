@@ -1,7 +1,7 @@
 //! The front end of this node: an NFS service per export that is served here, and who may use which.
 //!
 //! Access lists and quotas are of all configured exports, served here or not, so that names are looked up
-//! before a takeover needs them. [`Front::set_policies`] changes them while clients are connected.
+//! before a takeover needs them. [`Front::configure`] changes them while clients are connected.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
