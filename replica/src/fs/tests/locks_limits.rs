@@ -125,24 +125,30 @@ fn who_may_lock() {
 #[test]
 fn full_tables_say_so() {
     let mut export = Export::new();
-    let (f, g) = (file(&mut export, "f"), file(&mut export, "g"));
+    let f = file(&mut export, "f");
+    let many: Vec<Handle> = (0..64).map(|n| file(&mut export, &n.to_string())).collect();
     for n in 0..WAITERS_PER_CLIENT_MAX {
-        assert_eq!(take(&mut export, f, "b", 2 * n, false, false), LockStatus::Granted);
-        assert_eq!(take(&mut export, f, &format!("a{n}"), 2 * n, true, true), LockStatus::Blocked);
+        let at = (many[n as usize % 64], n / 64 * 2);
+        assert_eq!(take(&mut export, at.0, "b", at.1, false, false), LockStatus::Granted);
+        assert_eq!(take(&mut export, at.0, &format!("a{n}"), at.1, true, true), LockStatus::Blocked);
     }
-    assert_eq!(take(&mut export, f, "a", 0, true, true), LockStatus::NoLocks);
-    assert_eq!(take(&mut export, f, "c", 0, true, true), LockStatus::Blocked, "others may still wait");
+    assert_eq!(take(&mut export, many[0], "a", 0, true, true), LockStatus::NoLocks);
+    assert_eq!(take(&mut export, many[0], "c", 0, true, true), LockStatus::Blocked, "others may still wait");
     for n in WAITERS_PER_CLIENT_MAX..HELD_PER_CLIENT_MAX {
-        assert_eq!(take(&mut export, g, "b", 2 * n, false, false), LockStatus::Granted);
+        let at = (many[n as usize % 64], n / 64 * 2);
+        assert_eq!(take(&mut export, at.0, "b", at.1, false, false), LockStatus::Granted);
     }
-    assert_eq!(take(&mut export, g, "b", 0, false, false), LockStatus::NoLocks);
-    assert_eq!(take(&mut export, g, "b", 2 * HELD_PER_CLIENT_MAX - 1, false, false), LockStatus::Granted, "it joins");
-    assert_eq!(take(&mut export, g, "c", 0, false, false), LockStatus::Granted, "others may still lock");
-    assert_eq!(stat(&mut export, unlock(g, "b", (0, 0))), LockStatus::Granted);
-    assert_eq!(take(&mut export, g, "b", 0, false, false), LockStatus::Granted);
+    assert_eq!(take(&mut export, f, "b", 0, false, false), LockStatus::NoLocks);
+    let last = HELD_PER_CLIENT_MAX / 64 * 2 - 2;
+    assert_eq!(take(&mut export, many[0], "b", last + 1, false, false), LockStatus::Granted, "it joins");
+    let split = unlock(many[0], "b", (last, 1));
+    assert_eq!(stat(&mut export, split), LockStatus::Granted);
+    assert_eq!(take(&mut export, f, "c", 0, false, false), LockStatus::Granted, "others may still lock");
     let all = export.fs.locks();
-    let before = (all.held.len(), all.waiters.len());
-    assert_eq!(export.crash().fs.locks(), all, "{before:?}");
+    let mut export = export.crash();
+    assert!(export.fs.locks() == all);
+    assert_eq!(stat(&mut export, unlock(many[1], "b", (0, 0))), LockStatus::Granted);
+    assert_eq!(take(&mut export, f, "b", 0, false, false), LockStatus::Granted);
 }
 
 #[test]
