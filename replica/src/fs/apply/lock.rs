@@ -12,12 +12,7 @@ use crate::fs::inode::Inode;
 use crate::fs::locks::{LockStatus, Locks, Plan, Target, check_file};
 
 /// An operation on locks; `None` where it is of another kind.
-pub(super) fn run(
-    tx: &mut Tx<'_>,
-    locks: &Locks,
-    cred: &Cred,
-    op: &Op,
-) -> Result<Option<Done>, Stop> {
+pub(super) fn run(tx: &mut Tx<'_>, locks: &Locks, cred: &Cred, op: &Op) -> Result<Option<Done>, Stop> {
     let reply = match &op.kind {
         Some(Kind::Lock(op)) => {
             let check = |inode: &Inode| check_file(inode, cred, op.exclusive);

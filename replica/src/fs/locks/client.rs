@@ -19,9 +19,8 @@ impl Plan<'_> {
     pub(in crate::fs) fn free_all(&mut self, op: &FreeAll) -> LockReply {
         let Some(host) = self.table.hosts.get(&op.client).cloned() else { return freed(0) };
         let (state, heard) = (op.nsm_state, host.notified == op.nsm_state);
-        let stays = |claim: &Claim| {
-            state != 0 && (claim.nsm_state == state || (claim.nsm_state == 0 && heard))
-        };
+        let stays =
+            |claim: &Claim| state != 0 && (claim.nsm_state == state || (claim.nsm_state == 0 && heard));
         let count = self.free(&op.client, |claim| !stays(claim));
         if state != 0 && !heard {
             let mut host = self.table.hosts.get(&op.client).cloned().unwrap_or(host);

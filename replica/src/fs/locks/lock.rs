@@ -7,9 +7,7 @@ use super::plan::{Plan, Target, answer};
 use super::range::Range;
 use super::table::{Claim, Waiter};
 use super::wait::Wish;
-use super::{
-    CALLER_NAME_MAX, COOKIE_MAX, LockStatus, OH_MAX, Owner, WAITERS_MAX, WAITERS_PER_CLIENT_MAX,
-};
+use super::{CALLER_NAME_MAX, COOKIE_MAX, LockStatus, OH_MAX, Owner, WAITERS_MAX, WAITERS_PER_CLIENT_MAX};
 use crate::ids::FileId;
 
 impl Plan<'_> {

@@ -258,7 +258,8 @@ impl<'a> Plan<'a> {
             let Some(mut waiter) = locks.waiters.get(&id).cloned() else { continue };
             let generation = locks.generation;
             let pieces = std::mem::take(&mut waiter.undo);
-            let pieces = pieces.into_iter().flat_map(|(piece, held)| piece.minus(range).map(move |p| (p, held)));
+            let pieces =
+                pieces.into_iter().flat_map(|(piece, held)| piece.minus(range).map(move |p| (p, held)));
             waiter.undo = pieces.collect();
             self.set_waiter(file, generation, id, waiter);
         }
@@ -268,9 +269,8 @@ impl<'a> Plan<'a> {
     pub(super) fn undo_of(&self, file: FileId, owner: &Owner, range: Range) -> Vec<(Range, Option<bool>)> {
         let all = self.table.files.get(&file).into_iter().flat_map(|locks| locks.held.values());
         let own = all.filter(|held| held.claim.owner == *owner);
-        let mut pieces: Vec<(Range, Option<bool>)> = own
-            .filter_map(|held| Some((held.range.common(range)?, Some(held.exclusive))))
-            .collect();
+        let mut pieces: Vec<(Range, Option<bool>)> =
+            own.filter_map(|held| Some((held.range.common(range)?, Some(held.exclusive)))).collect();
         let mut rest = vec![range];
         for (piece, _) in &pieces {
             rest = rest.into_iter().flat_map(|range| range.minus(*piece)).collect();

@@ -331,9 +331,8 @@ mod tests {
             undo: vec![(wanted, Some(false))],
         };
         let undo = format!("01000000{range}01");
-        let golden = format!(
-            "0107040201{generation}{range}{since}{state}090000000000000002636b{undo}{OWNER}"
-        );
+        let golden =
+            format!("0107040201{generation}{range}{since}{state}090000000000000002636b{undo}{OWNER}");
         assert_eq!(hex(&encode_waiter(2, &waiter)), golden);
         assert_eq!(decode_waiter(&encode_waiter(2, &waiter)).unwrap(), (2, waiter));
         let host = Host {

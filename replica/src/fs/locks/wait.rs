@@ -180,9 +180,7 @@ impl Plan<'_> {
         let Some(locks) = self.table.files.get(&file) else { return };
         let generation = locks.generation;
         let older = locks.waiters.range(..id).filter(|(_, waiter)| {
-            waiter.waits()
-                && waiter.overtaken < OVERTAKEN_MAX
-                && waiter.opposes(owner, range, exclusive)
+            waiter.waits() && waiter.overtaken < OVERTAKEN_MAX && waiter.opposes(owner, range, exclusive)
         });
         let older: Vec<(u64, Waiter)> = older.map(|(id, waiter)| (*id, waiter.clone())).collect();
         for (id, mut waiter) in older {

@@ -41,7 +41,13 @@ pub(super) fn owner(name: &str) -> LockOwner {
     }
 }
 
-pub(super) fn lock(file: Handle, who: &str, (offset, length): (u64, u64), exclusive: bool, block: bool) -> op::Lock {
+pub(super) fn lock(
+    file: Handle,
+    who: &str,
+    (offset, length): (u64, u64),
+    exclusive: bool,
+    block: bool,
+) -> op::Lock {
     op::Lock {
         file: Some(file.into()),
         owner: Some(owner(who)),
@@ -117,7 +123,8 @@ impl Script {
     fn pending(&self, who: &str) -> u64 {
         let owner = owner(who);
         let grants = self.export.fs.pending_grants();
-        let of = grants.iter().find(|g| g.lock.owner.client == owner.client && g.lock.owner.svid == owner.svid);
+        let of =
+            grants.iter().find(|g| g.lock.owner.client == owner.client && g.lock.owner.svid == owner.svid);
         of.expect("somebody to be called back").id
     }
 
@@ -197,8 +204,14 @@ impl Script {
     fn show(&self) -> String {
         let all = self.export.fs.locks();
         let mut said: Vec<String> = all.held.iter().map(|lock| self.text(lock)).collect();
-        let fresh: Vec<u64> =
-            self.export.fs.pending_grants().iter().filter(|grant| grant.fresh).map(|grant| grant.id).collect();
+        let fresh: Vec<u64> = self
+            .export
+            .fs
+            .pending_grants()
+            .iter()
+            .filter(|grant| grant.fresh)
+            .map(|grant| grant.id)
+            .collect();
         said.extend(all.waiters.iter().map(|waiter| {
             let state = if waiter.granted { "was granted" } else { "waits for" };
             let old = if waiter.granted && !fresh.contains(&waiter.id) { "'" } else { "" };
@@ -252,7 +265,12 @@ fn transcript(path: &Path) {
         let said = plain.run(command);
         assert_eq!(shaken.run(command).replace('\'', ""), said.replace('\'', ""), "line {}: {line}", n + 1);
         shaken = shaken.crash(n % 2 == 0);
-        assert_eq!(shaken.export.fs.locks(), plain.export.fs.locks(), "after a crash, line {}: {line}", n + 1);
+        assert_eq!(
+            shaken.export.fs.locks(),
+            plain.export.fs.locks(),
+            "after a crash, line {}: {line}",
+            n + 1
+        );
         result += &format!("{command:<32} -> {said}\n");
     }
     assert_eq!(shaken.export.fs.progress().digest, plain.export.fs.progress().digest);

@@ -10,9 +10,11 @@ use proto::op::{self, CallKey, Lock, Op};
 
 use super::harness::{Export, call, mkdir, mode, setattr, user};
 use super::locks::{anyone, cancel, file, lock, owner, stat, unlock};
+use crate::fs::kv::KvWriter;
 use crate::fs::locks::{
     HELD_PER_CLIENT_MAX, HOSTS_MAX, LockStatus, OH_MAX, OVERTAKEN_MAX, Owner, WAITERS_PER_CLIENT_MAX,
 };
+use crate::fs::{Fs, FsOptions};
 use crate::ids::Handle;
 
 fn take(export: &mut Export, file: Handle, who: &str, at: u64, exclusive: bool, block: bool) -> LockStatus {
@@ -221,6 +223,57 @@ fn a_bar_gives_way_to_whom_the_writer_waits_for() {
     let grants = export.fs.pending_grants();
     assert_eq!(grants.len(), 1, "the ring opens");
     assert_eq!((grants[0].lock.owner.client.clone(), grants[0].lock.file), (owner("b").client, f));
+}
+
+/// What a copy of an export brings: rows, no memory of who wrote them.
+#[test]
+fn a_copy_has_all_of_it() {
+    let mut export = Export::new();
+    let f = file(&mut export, "f");
+    take(&mut export, f, "a", 0, true, false);
+    take(&mut export, f, "b", 0, true, true);
+    take(&mut export, f, "c", 0, true, true);
+    stat(&mut export, unlock(f, "a", (0, 1)));
+    let share = op::Share { file: Some(f.into()), owner: Some(owner("d")), mode: 3, ..op::Share::default() };
+    assert_eq!(stat(&mut export, Kind::Share(share)), LockStatus::Granted);
+    stat(&mut export, Kind::FreeAll(op::FreeAll { client: owner("a").client, nsm_state: 3 }));
+    let dir = tempfile::tempdir().unwrap();
+    let mut copy = KvWriter::create(&dir.path().join("meta.redb")).unwrap();
+    export.rows().iter().for_each(|(key, value)| copy.put(key, value).unwrap());
+    copy.finish(export.fs.progress().applied, 1).unwrap();
+    let copy = Fs::open(dir.path(), FsOptions::default()).unwrap();
+    assert_eq!(copy.locks(), export.fs.locks());
+    let called =
+        |fs: &Fs| fs.pending_grants().into_iter().map(|grant| (grant.id, grant.lock)).collect::<Vec<_>>();
+    assert_eq!(called(&copy), called(&export.fs));
+    assert!(!copy.pending_grants()[0].fresh, "who knows who has called already");
+    let kind = unlock(f, "b", (0, 1));
+    let op = export.op(anyone(), kind);
+    export.apply_op(op.clone(), b"");
+    copy.apply(export.fs.progress().applied, 1, Some(&op), &Bytes::new()).unwrap();
+    assert_eq!(copy.locks(), export.fs.locks());
+    assert_eq!(copy.progress().digest, export.fs.progress().digest);
+}
+
+/// One lock without its client, or a row of nobody's: the disk's fault, said at open.
+#[test]
+fn damaged_rows_are_an_error() {
+    let mut export = Export::new();
+    let f = file(&mut export, "f");
+    take(&mut export, f, "a", 0, true, false);
+    take(&mut export, f, "b", 0, true, true);
+    for spoil in [b'H', b'L', b'W'] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut copy = KvWriter::create(&dir.path().join("meta.redb")).unwrap();
+        for (key, value) in export.rows() {
+            let short = value.slice(..value.len() / 2);
+            let value = if key.first() == Some(&spoil) { short } else { value };
+            copy.put(&key, &value).unwrap();
+        }
+        copy.finish(export.fs.progress().applied, 1).unwrap();
+        let Err(error) = Fs::open(dir.path(), FsOptions::default()) else { panic!("opened") };
+        assert!(error.to_string().contains("meta.redb"), "{error}");
+    }
 }
 
 #[test]

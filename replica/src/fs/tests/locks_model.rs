@@ -83,9 +83,10 @@ struct Model {
 impl Model {
     fn in_the_way(&self, wish: &Wish) -> BTreeSet<usize> {
         let bytes = &self.files[wish.file][wish.bytes()];
-        let others = bytes.iter().flatten().filter(|(who, exclusive)| {
-            **who != wish.who && (**exclusive || wish.exclusive)
-        });
+        let others = bytes
+            .iter()
+            .flatten()
+            .filter(|(who, exclusive)| **who != wish.who && (**exclusive || wish.exclusive));
         others.map(|(who, _)| *who).collect()
     }
 
@@ -200,7 +201,10 @@ impl World {
             assert_eq!(said, expected);
         } else {
             let barred = matches!(said, LockStatus::Denied | LockStatus::Blocked);
-            assert!(said == expected || (expected == LockStatus::Granted && barred), "{said:?}, {expected:?}");
+            assert!(
+                said == expected || (expected == LockStatus::Granted && barred),
+                "{said:?}, {expected:?}"
+            );
         }
         match said {
             LockStatus::Granted => model.take(&wish),
@@ -250,9 +254,8 @@ impl World {
         let Some(n) = self.model.granted.iter().position(|(wish, _)| wish.who == who) else { return };
         let owner = super::locks::owner(OWNERS[who]);
         let grants = self.exports[0].fs.pending_grants();
-        let mut of = grants.iter().filter(|g| {
-            g.lock.owner.client == owner.client && g.lock.owner.svid == owner.svid
-        });
+        let mut of =
+            grants.iter().filter(|g| g.lock.owner.client == owner.client && g.lock.owner.svid == owner.svid);
         let id = of.next().expect("a pending grant").id;
         if refused {
             self.model.undo(n);
@@ -329,7 +332,8 @@ impl World {
         let waits = |wish: &Wish| {
             let owner = super::locks::owner(OWNERS[wish.who]);
             let all = self.exports[0].fs.locks().waiters;
-            all.iter().any(|w| !w.granted && w.lock.owner.client == owner.client && w.lock.owner.svid == owner.svid)
+            all.iter()
+                .any(|w| !w.granted && w.lock.owner.client == owner.client && w.lock.owner.svid == owner.svid)
         };
         let (wait, granted): (Vec<_>, Vec<_>) = self.model.waiters.drain(..).partition(waits);
         self.model.waiters = wait;
