@@ -78,7 +78,7 @@ impl Plan<'_> {
             }
             for (key, range) in ranges {
                 self.take_held(file, key);
-                self.freed.push((file, range));
+                self.frees(file, range);
             }
         }
         before - (self.table.held + self.table.waiting)

@@ -1,6 +1,8 @@
 //! One operation's changes: each one is made in the table and noted as a row at once. What may fail is decided before
 //! the first of them.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use proto::op::LockReply;
 
@@ -30,8 +32,8 @@ pub(in crate::fs) struct Plan<'a> {
     /// Rows made so far.
     made: u32,
     rows: Vec<(Bytes, Option<Bytes>)>,
-    /// Bytes in which something may have lost its obstacle.
-    pub(super) freed: Vec<(FileId, Range)>,
+    /// Where something may have lost its obstacle: all bytes of it lie in these ranges, one per file.
+    freed: BTreeMap<FileId, Range>,
     /// A waiter was granted: its client is to be called back.
     pub(super) granted: bool,
 }
@@ -61,7 +63,7 @@ pub(super) fn answer(status: LockStatus) -> LockReply {
 impl<'a> Plan<'a> {
     /// Nothing changed yet.
     pub(in crate::fs) fn new(table: &'a mut LockTable, index: LogIndex, clock_ns: u64) -> Self {
-        let (rows, freed) = (Vec::new(), Vec::new());
+        let (rows, freed) = (Vec::new(), BTreeMap::new());
         Self { table, index, clock_ns, made: 0, rows, freed, granted: false }
     }
 
@@ -85,6 +87,17 @@ impl<'a> Plan<'a> {
         waiters.into_iter().for_each(|id| drop(self.take_waiter(file, id)));
         held.into_iter().for_each(|key| drop(self.take_held(file, key)));
         shares.into_iter().for_each(|key| drop(self.take_share(file, key)));
+    }
+
+    /// Others may be able to have something in these bytes that they could not have before.
+    pub(super) fn frees(&mut self, file: FileId, range: Range) {
+        let freed = self.freed.entry(file).or_insert(range);
+        *freed = freed.join(range);
+    }
+
+    /// Where that is so; and from here on nowhere.
+    pub(super) fn take_freed(&mut self) -> BTreeMap<FileId, Range> {
+        std::mem::take(&mut self.freed)
     }
 
     fn set_row(&mut self, key: Bytes, value: Bytes) {
@@ -128,7 +141,7 @@ impl<'a> Plan<'a> {
         let waiter = self.table.take_waiter(file, id)?;
         self.rows.push((row::waiter_key(file, id), None));
         if waiter.bars() {
-            self.freed.push((file, waiter.range));
+            self.frees(file, waiter.range);
         }
         Some(waiter)
     }
@@ -240,7 +253,7 @@ impl<'a> Plan<'a> {
             self.put_held(file, generation, held);
         }
         if frees {
-            self.freed.push((file, range));
+            self.frees(file, range);
         }
         changed
     }

@@ -42,7 +42,7 @@ impl Range {
         self.start <= other.end.saturating_add(1) && other.start <= self.end.saturating_add(1)
     }
 
-    /// The range that both are, where they touch.
+    /// The least range that has both: the two of them, where they touch.
     pub(crate) fn join(self, other: Self) -> Self {
         Self { start: self.start.min(other.start), end: self.end.max(other.end) }
     }

@@ -133,14 +133,14 @@ impl Plan<'_> {
     /// Grants whatever has no obstacle any more, oldest first. The last step of each operation.
     pub(super) fn settle(&mut self) {
         loop {
-            let mut work = std::mem::take(&mut self.freed);
+            let mut work = self.take_freed();
             // Whom a bar keeps out depends on who waits for whom in all files.
             work.extend(self.table.contended.iter().map(|file| (*file, Range::ALL)));
             let mut granted = false;
             for (file, range) in work {
                 granted |= self.grant_in(file, range);
             }
-            if !granted && self.freed.is_empty() {
+            if !granted {
                 return;
             }
         }
