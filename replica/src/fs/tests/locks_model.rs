@@ -314,8 +314,8 @@ impl World {
             });
             let start = lock.offset as usize;
             let end = if lock.length == 0 { BYTES } else { start + lock.length as usize };
-            for byte in start..end {
-                let before = files[file][byte].insert(who.unwrap(), lock.exclusive);
+            for byte in &mut files[file][start..end] {
+                let before = byte.insert(who.unwrap(), lock.exclusive);
                 assert_eq!(before, None, "ranges of one owner never overlap");
             }
         }
@@ -355,11 +355,11 @@ impl World {
     fn drain(&mut self) {
         while !self.model.waiters.is_empty() {
             let before = self.model.waiters.len();
-            for who in 0..OWNERS.len() {
+            for (who, name) in OWNERS.iter().enumerate() {
                 self.again_granted(who);
                 for file in 0..2 {
                     if self.model.waiting(who).is_none() {
-                        let said = self.run(unlock(self.files[file], OWNERS[who], (0, 0)));
+                        let said = self.run(unlock(self.files[file], name, (0, 0)));
                         assert_eq!(said, LockStatus::Granted);
                         (0..BYTES).for_each(|byte| self.model.set(who, file, byte, None));
                         if self.model.exact { self.model.settle() } else { self.learn() }
