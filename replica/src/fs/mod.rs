@@ -5,9 +5,9 @@
 //!
 //! `machine` is the state machine itself: its stores, how it opens, where it stands. `apply` has one file per
 //! kind of operation, `read` and `readdir` what never enters the log. `perm` and `name` are rules without
-//! state; `quota` is the limit on growth, `mounts` the
-//! mount list; `rows`, `inode`, `meta` and `reply_cache` say how state is written down; `digest` proves replicas
-//! equal; `checkpoint` makes state durable in the stores, `kv` (metadata) and `content`.
+//! state; `quota` is the limit on growth, `mounts` the mount list, `locks` NLM's state; `rows`, `inode`, `meta` and
+//! `reply_cache` say how state is written down; `digest` proves replicas equal; `checkpoint` makes state durable in the
+//! stores, `kv` (metadata) and `content`.
 
 mod apply;
 mod checkpoint;
@@ -15,6 +15,7 @@ pub mod content;
 mod digest;
 mod inode;
 pub mod kv;
+pub mod locks;
 mod machine;
 mod meta;
 mod mounts;

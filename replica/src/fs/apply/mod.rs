@@ -4,6 +4,7 @@
 //! a reply like any other. Which row is written in which order follows from the operation alone.
 
 mod create;
+mod lock;
 mod mount;
 mod remove;
 mod rename;
@@ -17,11 +18,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::op::op::Kind;
-use proto::op::{Cred, OP_VERSION, Op, Reply};
+use proto::op::{Cred, LockReply, OP_VERSION, Op, Reply};
 
 use self::tx::{Effect, Tx};
 use super::checkpoint::disk;
 use super::kv::StoreError;
+use super::locks::Locks;
 use super::machine::{Machine, View};
 use super::meta::Meta;
 use super::reply_cache::{self, Key};
@@ -62,12 +64,14 @@ pub(super) struct Done {
     pub object: Option<FileId>,
     /// Bytes written.
     pub count: u32,
+    /// What came of an operation on locks.
+    pub lock: Option<LockReply>,
 }
 
 impl Done {
     /// This object was made or linked.
     pub(super) fn object(file: FileId) -> Self {
-        Self { object: Some(file), count: 0 }
+        Self { object: Some(file), ..Self::default() }
     }
 }
 
@@ -99,8 +103,7 @@ impl Fs {
             }
         }
         let mut tx = Tx::new(&self.kv, meta, op.clock_ns);
-        let planned = run(&mut tx, op, payload).and_then(|done| tx.check_growth(op).map(|()| done));
-        let reply = match planned {
+        let reply = match run(&mut tx, &self.locks, op, payload) {
             Ok(done) => tx.reply(&done),
             Err(Stop::Status(status)) => tx.failure(status),
             Err(Stop::Store(error)) => return Err(read_failed(error)),
@@ -142,6 +145,7 @@ impl Fs {
         reply: &Reply,
         payload: &Bytes,
     ) -> Result<(), ApplyError> {
+        let calls_back = tx.calls_back();
         let (mut meta, mut rows, effect) = tx.finish();
         let index = meta.applied;
         machine.digest.start(index, meta.term);
@@ -178,6 +182,9 @@ impl Fs {
                 cuts: view.cuts + u64::from(cuts),
             };
         }
+        if calls_back {
+            self.locks.announce();
+        }
         match effect {
             Some(Effect::Truncate { file, len }) => self.content.truncate(index, file, len),
             Some(Effect::Remove { file }) => self.content.remove(index, file),
@@ -200,9 +207,19 @@ fn check_version(op: &Op, index: LogIndex) -> Result<(), ApplyError> {
 }
 
 /// One operation, planned.
-fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
+fn run(tx: &mut Tx<'_>, locks: &Locks, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
     let nobody = Cred { uid: NOBODY, gid: NOBODY, gids: Vec::new() };
     let cred = op.cred.as_ref().unwrap_or(&nobody);
+    if let Some(done) = lock::run(tx, locks, cred, op)? {
+        return Ok(done);
+    }
+    let done = run_on_files(tx, cred, op, payload)?;
+    tx.check_growth(op)?;
+    lock::follow(tx, locks, op);
+    Ok(done)
+}
+
+fn run_on_files(tx: &mut Tx<'_>, cred: &Cred, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
     match &op.kind {
         Some(Kind::Incarnation(new)) => tx.start_incarnation(new.verifier),
         Some(Kind::AdoptWitness(new)) => {
@@ -225,6 +242,7 @@ fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
         }
         Some(Kind::MountAdd(op)) => mount::add(tx, op),
         Some(Kind::MountRemove(op)) => mount::remove(tx, op),
-        None => Err(Status::ServerFault.into()),
+        // Operations on locks have had their turn.
+        _ => Err(Status::ServerFault.into()),
     }
 }
