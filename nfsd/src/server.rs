@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,6 +15,8 @@ use tokio::runtime::Handle;
 use crate::exports::{ExportEntry, Exports};
 use crate::mount::{self, Mount};
 use crate::nfs3::Nfs3;
+use crate::nlm::{self, Nlm, Outward};
+use crate::nsm::{self, Nsm};
 use crate::portmap::{self, Mapping, Portmap, Protocol};
 use crate::rpc::budget::Budget;
 pub use crate::rpc::{Limits, Registry};
@@ -57,13 +59,21 @@ pub struct Server {
     limits: Limits,
     budget: Arc<Budget>,
     exports: Mutex<HashMap<ExportId, ExportEntry>>,
+    client_portmap_port: u16,
 }
 
 impl Server {
     /// Shows nothing yet.
     pub fn new(limits: Limits) -> Self {
         let budget = Arc::new(Budget::new(limits.total_bytes_max));
-        Self { limits, budget, exports: Mutex::default() }
+        Self { limits, budget, exports: Mutex::default(), client_portmap_port: portmap::PORT }
+    }
+
+    /// Asks clients' portmappers at another port than 111, which takes privileges to listen on.
+    #[must_use]
+    pub fn client_portmap_port(mut self, port: u16) -> Self {
+        self.client_portmap_port = port;
+        self
     }
 
     /// Services that begin from now on may show this export.
@@ -83,9 +93,16 @@ impl Server {
 
     /// Begins to serve on these sockets.
     pub fn serve(&self, listen: Listen, runtime: &Handle) -> Result<Service, ServeError> {
-        let exports = self.visible(&listen.exports)?;
-        let registry = registry(exports, listen.nfs_port);
-        self.serve_registry(registry, listen, runtime)
+        let exports = Arc::new(self.visible(&listen.exports)?);
+        let outward = Outward::new(addresses(&listen), self.client_portmap_port, runtime.clone());
+        let registry = registry(&exports, &outward, listen.nfs_port);
+        let service = self.serve_registry(registry, listen, runtime)?;
+        for export in exports.all() {
+            let (group, shared) = (export.handle.clone(), service.shared());
+            runtime.spawn(nlm::grant(group.clone(), outward.clone(), shared.clone()));
+            runtime.spawn(nsm::recover(group, outward.clone(), shared.clone()));
+        }
+        Ok(service)
     }
 
     /// The same with any programs: `listen`'s exports and port are not looked at.
@@ -119,12 +136,23 @@ impl Server {
     }
 }
 
+/// The addresses that a service listens on: clients know it by them.
+fn addresses(listen: &Listen) -> Vec<IpAddr> {
+    let tcp = listen.tcp.iter().filter_map(|socket| socket.local_addr().ok());
+    let udp = listen.udp.iter().filter_map(|socket| socket.local_addr().ok());
+    tcp.chain(udp).map(|addr| addr.ip().to_canonical()).collect()
+}
+
 /// Every program of a service.
-fn registry(exports: Exports, nfs_port: u16) -> Registry {
+fn registry(exports: &Arc<Exports>, outward: &Arc<Outward>, nfs_port: u16) -> Registry {
     let programs = [
         (portmap::PROGRAM, portmap::VERSION, portmap::PORT),
         (NFS_PROGRAM, NFS_VERSION, nfs_port),
         (mount::PROGRAM, mount::VERSION, nfs_port),
+        (nlm::PROGRAM, 1, nfs_port),
+        (nlm::PROGRAM, 3, nfs_port),
+        (nlm::PROGRAM, 4, nfs_port),
+        (nsm::PROGRAM, nsm::VERSION, nfs_port),
     ];
     let table = programs.iter().flat_map(|&(program, version, port)| {
         [Protocol::Tcp, Protocol::Udp].map(|protocol| Mapping { program, version, protocol, port })
@@ -132,7 +160,9 @@ fn registry(exports: Exports, nfs_port: u16) -> Registry {
     Registry::new()
         .with(portmap::PROGRAM, portmap::VERSION..=portmap::VERSION, Portmap::new(table.collect()))
         .with(NFS_PROGRAM, NFS_VERSION..=NFS_VERSION, Arc::new(Nfs3::new(exports.clone())))
-        .with(mount::PROGRAM, mount::VERSION..=mount::VERSION, Mount::new(Arc::new(exports)))
+        .with(mount::PROGRAM, mount::VERSION..=mount::VERSION, Mount::new(exports.clone()))
+        .with(nlm::PROGRAM, nlm::VERSIONS, Nlm::new(exports.clone(), outward.clone()))
+        .with(nsm::PROGRAM, nsm::VERSION..=nsm::VERSION, Nsm::new(exports.clone()))
 }
 
 fn into_tokio_tcp(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {

@@ -68,13 +68,13 @@ impl From<Status> for Refused {
 }
 
 /// A call on its way through a handler.
-pub(super) struct Request<'a> {
+pub(crate) struct Request<'a> {
     exports: &'a Exports,
     pub call: &'a Call,
 }
 
 /// What a handle names, whether it is still there or not.
-pub(super) struct Object {
+pub(crate) struct Object {
     pub entry: ExportEntry,
     pub handle: Handle,
 }
@@ -89,7 +89,12 @@ impl Object {
     }
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// A call to any program that names objects by file handles.
+    pub fn new(exports: &'a Exports, call: &'a Call) -> Self {
+        Self { exports, call }
+    }
+
     /// The object of a handle: BADHANDLE if this server never gave it out, STALE if its export is not here.
     pub fn object(&self, fh: &Bytes) -> Result<Object, Status> {
         let (export, handle) = handle::decode(fh).map_err(|_| Status::BadHandle)?;
