@@ -6,7 +6,7 @@
 //! `machine` is the state machine itself: its stores, how it opens, where it stands. `apply` has one file per
 //! kind of operation, `read` and `readdir` what never enters the log. `perm` and `name` are rules without
 //! state; `rows`, `inode`, `meta` and `reply_cache` say how state is written down; `digest` proves replicas
-//! equal; `checkpoint` makes state durable in the stores, `kv` (metadata) and `content`.
+//! equal; `locks` is NLM's state; `checkpoint` makes state durable in the stores, `kv` (metadata) and `content`.
 
 mod apply;
 mod checkpoint;
@@ -14,6 +14,7 @@ pub mod content;
 mod digest;
 mod inode;
 pub mod kv;
+pub mod locks;
 mod machine;
 mod meta;
 mod name;

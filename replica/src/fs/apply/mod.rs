@@ -225,6 +225,18 @@ fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
         Some(Kind::Rmdir(op)) => remove::rmdir(tx, cred, op),
         Some(Kind::Rename(op)) => rename::rename(tx, cred, op),
         Some(Kind::Link(op)) => create::link(tx, cred, op),
+        Some(
+            Kind::Lock(_)
+            | Kind::Unlock(_)
+            | Kind::LockCancel(_)
+            | Kind::LockCallback(_)
+            | Kind::FreeAll(_)
+            | Kind::Share(_)
+            | Kind::Unshare(_)
+            | Kind::ReleaseClient(_)
+            | Kind::GraceStart(_)
+            | Kind::GraceEnd(_),
+        ) => Err(Status::NotSupp.into()),
         None => Err(Status::ServerFault.into()),
     }
 }

@@ -274,6 +274,7 @@ impl<'a> Tx<'a> {
             wcc: self.wcc(self.subject),
             to_wcc: self.wcc(self.second),
             count: done.count,
+            lock: None,
         }
     }
 
@@ -290,6 +291,7 @@ impl<'a> Tx<'a> {
             wcc: self.subject.map(unchanged),
             to_wcc: self.second.map(unchanged),
             count: 0,
+            lock: None,
         }
     }
 
