@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use replica::ids::ExportId;
@@ -60,19 +61,27 @@ pub struct Server {
     budget: Arc<Budget>,
     exports: Mutex<HashMap<ExportId, ExportEntry>>,
     client_portmap_port: u16,
+    grace: Duration,
 }
 
 impl Server {
     /// Shows nothing yet.
     pub fn new(limits: Limits) -> Self {
         let budget = Arc::new(Budget::new(limits.total_bytes_max));
-        Self { limits, budget, exports: Mutex::default(), client_portmap_port: portmap::PORT }
+        Self { limits, budget, exports: Mutex::default(), client_portmap_port: portmap::PORT, grace: nsm::GRACE }
     }
 
     /// Asks clients' portmappers at another port than 111, which takes privileges to listen on.
     #[must_use]
     pub fn client_portmap_port(mut self, port: u16) -> Self {
         self.client_portmap_port = port;
+        self
+    }
+
+    /// How long clients have to claim their locks where lock state was lost; else [`nsm::GRACE`].
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -100,7 +109,7 @@ impl Server {
         for export in exports.all() {
             let (group, shared) = (export.handle.clone(), service.shared());
             runtime.spawn(nlm::grant(group.clone(), outward.clone(), shared.clone()));
-            runtime.spawn(nsm::recover(group, outward.clone(), shared.clone()));
+            runtime.spawn(nsm::recover(group, outward.clone(), shared.clone(), self.grace));
         }
         Ok(service)
     }

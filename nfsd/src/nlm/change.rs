@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use proto::op::op::Kind;
 use proto::op::{self, LockOwner, OP_VERSION, Op, Reply};
 use replica::clock::wall_ns;
-use replica::fs::{COOKIE_MAX, LockStatus, Owner, Status};
+use replica::fs::Status;
+use replica::fs::locks::{COOKIE_MAX, LockStatus, Owner};
 use replica::handle::NotServing;
 
 use super::args::{CancelArgs, Lock, LockArgs, ShareArgs, UnlockArgs, Version};

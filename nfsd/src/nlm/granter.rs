@@ -20,7 +20,7 @@ use bytes::Bytes;
 use proto::op::op::Kind;
 use proto::op::{self, OP_VERSION, Op};
 use replica::clock::wall_ns;
-use replica::fs::{LockStatus, PendingGrant};
+use replica::fs::locks::{LockStatus, PendingGrant};
 use replica::handle::GroupHandle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;

@@ -13,7 +13,7 @@ use crate::exports::Exports;
 use crate::nfs3::Request;
 use crate::rpc::{Call, Program, Responder};
 use crate::xdr::{self, Encoder};
-use replica::fs::LockStatus;
+use replica::fs::locks::LockStatus;
 
 /// Program number, RFC 1813 appendix II section 5.1.
 pub const PROGRAM: u32 = 100_021;

@@ -1,6 +1,6 @@
 //! Statuses and results, and the arguments of the one procedure that we call ourselves (GRANTED).
 
-use replica::fs::{LockStatus, LockView};
+use replica::fs::locks::{LockStatus, LockView};
 
 use super::args::Version;
 use crate::xdr::Encoder;

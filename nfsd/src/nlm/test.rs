@@ -1,6 +1,6 @@
 //! TEST: what would become of a LOCK. Answered from applied state under the lease, as every read.
 
-use replica::fs::LockStatus;
+use replica::fs::locks::LockStatus;
 
 use super::args::{TestArgs, Version};
 use super::change::{lock_status, owner_of, refuse_read_only};

@@ -8,4 +8,5 @@ mod program;
 mod recovery;
 
 pub use program::{Nsm, PROGRAM, VERSION};
+pub use recovery::GRACE;
 pub(crate) use recovery::run as recover;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use replica::fs::HostView;
+use replica::fs::locks::HostView;
 
 use crate::exports::{ExportEntry, Exports};
 use crate::nlm::{NotifyArgs, client_of, free_all};

@@ -25,7 +25,7 @@ use crate::service::{Phase, Shared};
 use crate::xdr::Encoder;
 
 /// How long clients have to claim their locks: knfsd's grace period.
-pub(crate) const GRACE: Duration = Duration::from_secs(90);
+pub const GRACE: Duration = Duration::from_secs(90);
 /// How often to look whether a grace began.
 const LOOK: Duration = Duration::from_secs(1);
 /// Clients that are told at once.
@@ -35,7 +35,7 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Runs until the service ends.
-pub(crate) async fn run(group: GroupHandle, outward: Arc<Outward>, service: Arc<Shared>) {
+pub(crate) async fn run(group: GroupHandle, outward: Arc<Outward>, service: Arc<Shared>, time: Duration) {
     loop {
         match service.phase() {
             Phase::Ended(_) => return,
@@ -43,7 +43,7 @@ pub(crate) async fn run(group: GroupHandle, outward: Arc<Outward>, service: Arc<
                 service.phase_other_than(Phase::Draining).await;
             }
             Phase::Running if group.fs().in_grace() && group.serving() => {
-                grace(&group, &outward, &service).await;
+                grace(&group, &outward, &service, time).await;
             }
             Phase::Running => {
                 _ = tokio::time::timeout(LOOK, service.phase_other_than(Phase::Running)).await;
@@ -53,13 +53,14 @@ pub(crate) async fn run(group: GroupHandle, outward: Arc<Outward>, service: Arc<
 }
 
 /// One grace, from now to its end, or to the end of the service's running.
-async fn grace(group: &GroupHandle, outward: &Arc<Outward>, service: &Shared) {
-    let until = Instant::now() + GRACE;
+async fn grace(group: &GroupHandle, outward: &Arc<Outward>, service: &Shared, time: Duration) {
+    let until = Instant::now() + time;
     let mut told = notify_all(group, outward, until);
-    tracing::info!(export = group.path(), clients = told.len(), seconds = GRACE.as_secs(), "clients claim their locks");
+    let (export, clients) = (group.path(), told.len());
+    tracing::warn!(export, clients, seconds = time.as_secs(), "lock state was lost: clients are told to claim their locks");
     while Instant::now() < until {
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}
             Some(_) = told.join_next() => {}
             _ = service.phase_other_than(Phase::Running) => return,
         }
