@@ -5,7 +5,7 @@
 //! look at rows that belong together, never while they read content. So nothing half done is ever seen, and a
 //! size is never seen before its data.
 //!
-//! Locks, in this order: `checkpointing`, `machine`, `view`.
+//! Locks, in this order: `checkpointing`, `machine`, `view`, the table in `locks`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use super::content::{Content, ContentOptions};
 use super::digest::Digest;
 use super::inode::{Inode, Kind};
 use super::kv::Kv;
+use super::locks::Locks;
 use super::meta::Meta;
 use super::reply_cache::ReplyCache;
 use super::rows::{META_KEY, inode_key};
@@ -42,6 +43,7 @@ const ROOM_CHECK_NS: u64 = 500_000_000;
 pub struct Fs {
     pub(super) kv: Kv,
     pub(super) content: Content,
+    pub(super) locks: Locks,
     pub(super) options: FsOptions,
     pub(super) view: RwLock<View>,
     pub(super) machine: Mutex<Machine>,
@@ -95,11 +97,13 @@ impl Fs {
             Content::open(&content_path, checkpoint, content_options).map_err(failed(&content_path))?;
         let meta = Self::load_meta(&kv, checkpoint).map_err(failed(&meta_path))?;
         let reply_cache = ReplyCache::open(&kv).map_err(failed(&meta_path))?;
+        let locks = Locks::open(&kv).map_err(failed(&meta_path))?;
         let (replies, reply_bytes) = (reply_cache.entries(), reply_cache.bytes());
         let view = View { meta, replies, reply_bytes, cuts: 0 };
         Ok(Self {
             kv,
             content,
+            locks,
             options,
             view: RwLock::new(view),
             machine: Mutex::new(Machine { reply_cache, digest: Digest::default() }),

@@ -10,6 +10,7 @@
 //! 'n' | directory 8 | name 1..255       entry by name:   | cookie 8 | file id 8 |
 //! 'c' | directory 8 | cookie 8          entry by cookie: | file id 8 | name 1..255 |
 //! 'r' | sequence 8                      reply cache (reply_cache.rs)
+//! 'H', 'L', 'W'                         clients of locks, locks, waiters (locks/row.rs)
 //! ```
 //!
 //! An entry has two rows because LOOKUP asks by name and READDIR goes on from a cookie; rows of one directory
@@ -96,6 +97,13 @@ impl<'a> Fields<'a> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| corrupt(self.what))?;
         self.rest = rest;
         Ok(*head)
+    }
+
+    /// As many bytes.
+    pub(crate) fn take(&mut self, len: usize) -> io::Result<&'a [u8]> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or_else(|| corrupt(self.what))?;
+        self.rest = rest;
+        Ok(head)
     }
 
     /// The next byte.

@@ -4,6 +4,7 @@
 //! a reply like any other. Which row is written in which order follows from the operation alone.
 
 mod create;
+mod lock;
 mod remove;
 mod rename;
 mod setattr;
@@ -16,11 +17,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use proto::op::op::Kind;
-use proto::op::{Cred, OP_VERSION, Op, Reply};
+use proto::op::{Cred, LockReply, OP_VERSION, Op, Reply};
 
 use self::tx::{Effect, Tx};
 use super::checkpoint::disk;
 use super::kv::StoreError;
+use super::locks::Locks;
 use super::machine::{Machine, View};
 use super::meta::Meta;
 use super::reply_cache::{self, Key};
@@ -61,12 +63,14 @@ pub(super) struct Done {
     pub object: Option<FileId>,
     /// Bytes written.
     pub count: u32,
+    /// What came of an operation on locks.
+    pub lock: Option<LockReply>,
 }
 
 impl Done {
     /// This object was made or linked.
     pub(super) fn object(file: FileId) -> Self {
-        Self { object: Some(file), count: 0 }
+        Self { object: Some(file), ..Self::default() }
     }
 }
 
@@ -98,7 +102,7 @@ impl Fs {
             }
         }
         let mut tx = Tx::new(&self.kv, meta, op.clock_ns);
-        let reply = match run(&mut tx, op, payload) {
+        let reply = match run(&mut tx, &self.locks, op, payload) {
             Ok(done) => tx.reply(&done),
             Err(Stop::Status(status)) => tx.failure(status),
             Err(Stop::Store(error)) => return Err(read_failed(error)),
@@ -140,6 +144,7 @@ impl Fs {
         reply: &Reply,
         payload: &Bytes,
     ) -> Result<(), ApplyError> {
+        let calls_back = tx.calls_back();
         let (mut meta, mut rows, effect) = tx.finish();
         let index = meta.applied;
         machine.digest.start(index, meta.term);
@@ -175,6 +180,9 @@ impl Fs {
                 cuts: view.cuts + u64::from(cuts),
             };
         }
+        if calls_back {
+            self.locks.announce();
+        }
         match effect {
             Some(Effect::Truncate { file, len }) => self.content.truncate(index, file, len),
             Some(Effect::Remove { file }) => self.content.remove(index, file),
@@ -196,19 +204,28 @@ fn check_version(op: &Op, index: LogIndex) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// One operation, planned.
 /// May it need more of the host's disk than its log entry?
 fn grows(kind: &Option<Kind>) -> bool {
     use Kind::{Create, Link, Mkdir, Mknod, Symlink, Write};
     matches!(kind, Some(Write(_) | Create(_) | Mkdir(_) | Symlink(_) | Mknod(_) | Link(_)))
 }
 
-fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
+/// One operation, planned.
+fn run(tx: &mut Tx<'_>, locks: &Locks, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
     let nobody = Cred { uid: NOBODY, gid: NOBODY, gids: Vec::new() };
     let cred = op.cred.as_ref().unwrap_or(&nobody);
     if op.no_room && grows(&op.kind) {
         return Err(Status::NoSpc.into());
     }
+    if let Some(done) = lock::run(tx, locks, cred, op)? {
+        return Ok(done);
+    }
+    let done = run_on_files(tx, cred, op, payload)?;
+    lock::follow(tx, locks, op);
+    Ok(done)
+}
+
+fn run_on_files(tx: &mut Tx<'_>, cred: &Cred, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
     match &op.kind {
         Some(Kind::Incarnation(new)) => tx.start_incarnation(new.verifier),
         Some(Kind::AdoptWitness(new)) => {
@@ -225,18 +242,7 @@ fn run(tx: &mut Tx<'_>, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
         Some(Kind::Rmdir(op)) => remove::rmdir(tx, cred, op),
         Some(Kind::Rename(op)) => rename::rename(tx, cred, op),
         Some(Kind::Link(op)) => create::link(tx, cred, op),
-        Some(
-            Kind::Lock(_)
-            | Kind::Unlock(_)
-            | Kind::LockCancel(_)
-            | Kind::LockCallback(_)
-            | Kind::FreeAll(_)
-            | Kind::Share(_)
-            | Kind::Unshare(_)
-            | Kind::ReleaseClient(_)
-            | Kind::GraceStart(_)
-            | Kind::GraceEnd(_),
-        ) => Err(Status::NotSupp.into()),
-        None => Err(Status::ServerFault.into()),
+        // Operations on locks have had their turn.
+        _ => Err(Status::ServerFault.into()),
     }
 }

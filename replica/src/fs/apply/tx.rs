@@ -66,6 +66,8 @@ pub(super) struct Tx<'a> {
     inodes: Vec<Slot>,
     rows: Vec<Row>,
     effect: Option<Effect>,
+    /// Somebody who waited for a lock has it now.
+    calls_back: bool,
     /// The object of the reply's `wcc`, as it was.
     subject: Option<Inode>,
     /// The object of the reply's `to_wcc`, as it was.
@@ -86,6 +88,7 @@ impl<'a> Tx<'a> {
             inodes: Vec::with_capacity(4),
             rows: Vec::with_capacity(8),
             effect: None,
+            calls_back: false,
             subject: None,
             second: None,
             linked: None,
@@ -244,6 +247,27 @@ impl<'a> Tx<'a> {
         self.effect = Some(effect);
     }
 
+    /// What is planned for content.
+    pub(super) fn planned_effect(&self) -> Option<Effect> {
+        self.effect
+    }
+
+    /// The proposer's clock.
+    pub(super) fn clock_ns(&self) -> u64 {
+        self.clock_ns
+    }
+
+    /// Rows of an operation on locks, which cannot fail any more; and whether it granted something to one who waited.
+    pub(super) fn add_rows(&mut self, rows: Vec<Row>, granted: bool) {
+        self.rows.extend(rows);
+        self.calls_back |= granted;
+    }
+
+    /// Is there somebody to call back?
+    pub(super) fn calls_back(&self) -> bool {
+        self.calls_back
+    }
+
     /// First entry of a new primary. The very first also dates the root directory.
     pub(super) fn start_incarnation(&mut self, verifier: u64) -> Result<Done, Stop> {
         self.meta.verifier = verifier;
@@ -274,7 +298,7 @@ impl<'a> Tx<'a> {
             wcc: self.wcc(self.subject),
             to_wcc: self.wcc(self.second),
             count: done.count,
-            lock: None,
+            lock: done.lock,
         }
     }
 

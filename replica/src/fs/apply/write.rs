@@ -32,5 +32,5 @@ pub(super) fn write(tx: &mut Tx<'_>, cred: &Cred, op: &Write, len: usize) -> Res
         inode.kind = Kind::File { exclusive: None };
     })?;
     tx.effect(Effect::Write { file: inode.file, offset: op.offset });
-    Ok(Done { object: None, count })
+    Ok(Done { count, ..Done::default() })
 }

@@ -2,6 +2,7 @@
 
 mod durability;
 mod harness;
+mod locks;
 mod model;
 mod permissions;
 mod random;
