@@ -68,7 +68,13 @@ impl Server {
     /// Shows nothing yet.
     pub fn new(limits: Limits) -> Self {
         let budget = Arc::new(Budget::new(limits.total_bytes_max));
-        Self { limits, budget, exports: Mutex::default(), client_portmap_port: portmap::PORT, grace: nsm::GRACE }
+        Self {
+            limits,
+            budget,
+            exports: Mutex::default(),
+            client_portmap_port: portmap::PORT,
+            grace: nsm::GRACE,
+        }
     }
 
     /// Asks clients' portmappers at another port than 111, which takes privileges to listen on.

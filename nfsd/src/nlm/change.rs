@@ -54,7 +54,8 @@ impl Planned {
     pub fn run(self, rq: &Request<'_>, done: impl FnOnce(Option<Encoder>) + Send + 'static) {
         let Change { cookie, share, what } = self.change;
         let version = self.version;
-        let results = move |stat| if share { share_res(version, &cookie, stat) } else { res(version, &cookie, stat) };
+        let results =
+            move |stat| if share { share_res(version, &cookie, stat) } else { res(version, &cookie, stat) };
         let (object, kind) = match what {
             Ok(what) => what,
             Err(stat) => return done(Some(results(stat))),
@@ -72,13 +73,7 @@ impl Planned {
 
 /// An operation of this call.
 fn operation(call: &Call, kind: Kind) -> Op {
-    Op {
-        version: OP_VERSION,
-        clock_ns: wall_ns(),
-        call: Some(call.key()),
-        kind: Some(kind),
-        ..Op::default()
-    }
+    Op { version: OP_VERSION, clock_ns: wall_ns(), call: Some(call.key()), kind: Some(kind), ..Op::default() }
 }
 
 /// What `apply` said.
@@ -194,12 +189,7 @@ pub(super) fn cancel(rq: &Request<'_>, version: Version) -> xdr::Result<Change> 
 
 /// The owner of a share reservation.
 fn share_owner(call: &Call, args: &ShareArgs) -> LockOwner {
-    LockOwner {
-        client: client_of(call),
-        svid: 0,
-        oh: args.oh.clone(),
-        caller_name: args.caller.clone(),
-    }
+    LockOwner { client: client_of(call), svid: 0, oh: args.oh.clone(), caller_name: args.caller.clone() }
 }
 
 /// NLM4_SHARE, RFC 1813 appendix II section 5.2.6.

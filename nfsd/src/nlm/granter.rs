@@ -155,7 +155,8 @@ impl Granter {
         if progress.failures == SILENT_AFTER {
             let (export, client) = (self.group.path(), shown(&client));
             tracing::warn!(
-                export, client,
+                export,
+                client,
                 "a client does not take the lock that it waited for: it is kept for it and tried on; \
                  if the client is gone for good, `hanfs locks {export} --release {client}` frees what it holds"
             );

@@ -73,7 +73,10 @@ impl Ports {
             answered => answered?,
         };
         let (program, version) = (service.program, service.version);
-        u16::try_from(port).ok().filter(|port| *port != 0).ok_or(CallError::NotRegistered { program, version })
+        u16::try_from(port)
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or(CallError::NotRegistered { program, version })
     }
 
     async fn ask_over(

@@ -11,7 +11,9 @@ pub(super) fn number(version: Version, stat: LockStatus) -> u32 {
     let known = match stat {
         _ if version == Version::V4 => stat,
         LockStatus::Deadlock => LockStatus::Denied,
-        LockStatus::ReadOnly | LockStatus::Stale | LockStatus::TooBig | LockStatus::Failed => LockStatus::NoLocks,
+        LockStatus::ReadOnly | LockStatus::Stale | LockStatus::TooBig | LockStatus::Failed => {
+            LockStatus::NoLocks
+        }
         _ => stat,
     };
     known as u32
@@ -80,7 +82,8 @@ mod tests {
     #[test]
     fn old_versions_have_five_statuses() {
         use LockStatus::*;
-        for (stat, told) in [(Granted, 0), (Denied, 1), (NoLocks, 2), (Blocked, 3), (Grace, 4), (Deadlock, 1)] {
+        for (stat, told) in [(Granted, 0), (Denied, 1), (NoLocks, 2), (Blocked, 3), (Grace, 4), (Deadlock, 1)]
+        {
             assert_eq!(number(Version::V1, stat), told);
         }
         for stat in [ReadOnly, Stale, TooBig, Failed] {

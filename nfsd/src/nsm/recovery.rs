@@ -57,7 +57,12 @@ async fn grace(group: &GroupHandle, outward: &Arc<Outward>, service: &Shared, ti
     let until = Instant::now() + time;
     let mut told = notify_all(group, outward, until);
     let (export, clients) = (group.path(), told.len());
-    tracing::warn!(export, clients, seconds = time.as_secs(), "lock state was lost: clients are told to claim their locks");
+    tracing::warn!(
+        export,
+        clients,
+        seconds = time.as_secs(),
+        "lock state was lost: clients are told to claim their locks"
+    );
     while Instant::now() < until {
         tokio::select! {
             () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}

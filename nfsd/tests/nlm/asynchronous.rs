@@ -33,7 +33,10 @@ fn every_message_gets_its_result() {
         other.hears_granted(&waiting);
         until("the answer is in the state", || bench.fs.pending_grants().is_empty());
         assert_eq!(bench.held(), [(3, 1, true, 0, 10)]);
-        assert_eq!(ask(&client, by, version, 7, 12, &Want { block: true, ..mine.clone() }.lock()), stat(BLOCKED));
+        assert_eq!(
+            ask(&client, by, version, 7, 12, &Want { block: true, ..mine.clone() }.lock()),
+            stat(BLOCKED)
+        );
         let cancelled = ask(&client, by, version, 8, 13, &Want { block: true, ..mine.clone() }.cancel());
         assert_eq!(cancelled, stat(GRANTED));
         assert!(bench.fs.locks().waiters.is_empty());

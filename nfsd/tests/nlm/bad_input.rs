@@ -12,7 +12,8 @@ fn calls_that_end_too_early() {
     let bench = Bench::new();
     let client = Client::deaf(&bench, 2);
     let want = client.want(4, &bench.fh(b"f"));
-    let share = Out::default().bytes(&[7, 7]).bytes(b"h").bytes(&want.lock.fh).bytes(b"o").u32(0).u32(1).u32(0).0;
+    let share =
+        Out::default().bytes(&[7, 7]).bytes(b"h").bytes(&want.lock.fh).bytes(b"o").u32(0).u32(1).u32(0).0;
     let notify = Out::default().bytes(b"somebody").u32(3).0;
     let calls = [
         (1, want.test()),
@@ -56,9 +57,10 @@ fn lengths_past_their_bounds() {
     let most = with(|w| {
         w.cookie = vec![1; 1024];
         w.lock.caller = vec![2; 1024];
-        w.lock.oh = vec![3; 1024];
+        w.lock.oh = vec![3; 255];
     });
-    assert_eq!(client.lock(&most), GRANTED, "all that the protocol allows");
+    assert_eq!(client.lock(&most), GRANTED);
+    assert_eq!(client.lock(&with(|w| w.lock.oh = vec![3; 256])), FAILED, "more than any client's owner has");
     let bad_bool = Out::default().bytes(&[7]).u32(2).0;
     assert_eq!(client.call(By::Tcp, NLM, 4, LOCK, &bad_bool).0, GARBAGE_ARGS);
 }
@@ -76,7 +78,8 @@ fn noise() {
         seed
     };
     for round in 0..500 {
-        let args: Vec<u8> = (0..next() % 200).map(|_| next() as u8 & if next() % 2 == 0 { 1 } else { 255 }).collect();
+        let args: Vec<u8> =
+            (0..next() % 200).map(|_| next() as u8 & if next() % 2 == 0 { 1 } else { 255 }).collect();
         let (program, version) = if next() % 4 == 0 { (NSM, 1) } else { (NLM, 1 + (next() % 4) as u32) };
         let (stat, _) = client.call(By::Udp, program, version, (next() % 25) as u32, &args);
         assert!([0, 3, GARBAGE_ARGS].contains(&stat), "round {round}: accept_stat {stat}");

@@ -1,8 +1,8 @@
 //! Goal: who waits gets the lock and hears of it, whatever is lost on the way; nobody loses a lock. Method: hosts whose
 //! own lock managers answer as scripted: at once, late, not at all, or that they do not want it.
 
-use proto::op::op::Kind;
 use proto::op::Incarnation;
+use proto::op::op::Kind;
 
 use crate::client::*;
 use crate::harness::*;
@@ -157,7 +157,13 @@ fn a_client_that_is_gone_delays_no_other() {
     let bench = Bench::new();
     let holder = Client::deaf(&bench, 2);
     let (gone, there) = (Client::deaf(&bench, 3), Client::new(&bench, 4));
-    let of_holder: Vec<_> = (0..20).map(|i| { let mut w = holder.want(4, &bench.fh(b"f")); w.lock.offset = i * 10; w }).collect();
+    let of_holder: Vec<_> = (0..20)
+        .map(|i| {
+            let mut w = holder.want(4, &bench.fh(b"f"));
+            w.lock.offset = i * 10;
+            w
+        })
+        .collect();
     for want in &of_holder {
         assert_eq!(holder.lock(want), GRANTED);
     }

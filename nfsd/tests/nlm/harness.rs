@@ -76,14 +76,16 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let fs = Arc::new(Fs::open(dir.path(), FsOptions::default()).unwrap());
         let incarnation = Kind::Incarnation(Incarnation { verifier: 7, node: "test".into() });
-        let first = [operation(incarnation), create(b"f", 0o644), create(b"g", 0o644), create(b"private", 0o600)];
+        let first =
+            [operation(incarnation), create(b"f", 0o644), create(b"g", 0o644), create(b"private", 0o600)];
         for (index, op) in (1..).zip(&first) {
             fs.apply(index, 1, Some(op), &Bytes::new()).unwrap();
         }
         let lease = Arc::new(LeaseCell::default());
         lease.extend(u64::MAX);
         let (proposals, inbox) = crossbeam_channel::unbounded::<Proposal>();
-        let handle = GroupHandle::new(ExportId([1; 16]), "/export".into(), fs.clone(), lease.clone(), proposals);
+        let handle =
+            GroupHandle::new(ExportId([1; 16]), "/export".into(), fs.clone(), lease.clone(), proposals);
         let applied = fs.clone();
         let applier = std::thread::spawn(move || {
             for (index, proposal) in (first.len() as u64 + 1..).zip(inbox) {

@@ -141,6 +141,12 @@ fn who_may_not_read_may_not_lock() {
     let mut shared = client.want(4, &bench.fh(b"f"));
     shared.exclusive = false;
     assert_eq!(stat(OWNER + 1, &shared), GRANTED, "readable by everybody");
+    let exclusive = client.want(4, &bench.fh(b"g"));
+    assert_eq!(
+        stat(OWNER + 1, &exclusive),
+        GRANTED,
+        "flock -x on a file that one may only read, as at knfsd"
+    );
 }
 
 #[test]

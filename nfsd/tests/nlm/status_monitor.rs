@@ -110,6 +110,10 @@ fn lost_locks_are_claimed_again_and_nobody_comes_first() {
     assert_eq!(a.lock(&reclaim), GRANTED);
     until("the grace ends", || !bench.fs.in_grace());
     assert_eq!(b.lock(&b.want(4, &bench.fh(b"f"))), DENIED);
-    assert_eq!(a.lock(&Want { reclaim: true, lock: a.want(4, &bench.fh(b"g")).lock, ..reclaim }), GRACE, "too late");
+    assert_eq!(
+        a.lock(&Want { reclaim: true, lock: a.want(4, &bench.fh(b"g")).lock, ..reclaim }),
+        GRACE,
+        "too late"
+    );
     b.hears_nothing();
 }
