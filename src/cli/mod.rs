@@ -7,6 +7,7 @@ mod admin;
 mod args;
 mod events;
 mod json;
+mod locks;
 mod operate;
 mod render;
 mod setup;
@@ -59,6 +60,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Takeover(args) => block_on(operate::takeover(&setup, &args)),
         Command::Giveback(args) => block_on(operate::giveback(&setup, &args)),
         Command::Events(args) => block_on(events::run(&setup, &args)),
+        Command::Locks(args) => block_on(locks::run(&setup, &args)),
         Command::Config { command: ConfigCommand::Check } => setup::check(&setup),
         Command::Init(args) => setup::init(&args),
         Command::Demo(args) => {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::admin::{
-    Check, Event, EventsRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult,
-    admin_server,
+    Check, Event, EventsRequest, LocksReply, LocksRequest, StatusReply, StatusRequest, TakeoverReply,
+    TakeoverRequest, TakeoverResult, admin_server,
 };
 use replica::ids::voter;
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::export::Export;
 use super::hub::{Answer, Exports, HubInput, HubView};
+use super::locks;
 use super::session::PeerLink;
 use super::status;
 use super::witness_link::WitnessLink;
@@ -54,16 +55,15 @@ impl AdminService {
         if request.all {
             return Ok(self.exports.all().cloned().collect());
         }
-        request
-            .exports
-            .iter()
-            .map(|wanted| {
-                self.config.export(wanted).and_then(|e| self.exports.get(e.id)).ok_or_else(|| {
-                    let known: Vec<_> = self.config.exports.iter().map(|e| e.path.as_str()).collect();
-                    Status::not_found(format!("no export {wanted}; there are {}", known.join(", ")))
-                })
-            })
-            .collect()
+        request.exports.iter().map(|wanted| self.export(wanted)).collect()
+    }
+
+    /// The export of this path or id.
+    fn export(&self, wanted: &str) -> Result<Arc<Export>, Status> {
+        self.config.export(wanted).and_then(|e| self.exports.get(e.id)).ok_or_else(|| {
+            let known: Vec<_> = self.config.exports.iter().map(|e| e.path.as_str()).collect();
+            Status::not_found(format!("no export {wanted}; there are {}", known.join(", ")))
+        })
     }
 
     fn checks(&self, export: &Export, to_peer: bool) -> Vec<Check> {
@@ -191,5 +191,14 @@ impl admin_server::Admin for AdminService {
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         admit(&request)?;
         Ok(Response::new(Box::pin(self.events.answer(&request.into_inner()).map(Ok))))
+    }
+
+    async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksReply>, Status> {
+        admit(&request)?;
+        let request = request.into_inner();
+        let export = self.export(&request.export)?;
+        let answer = tokio::time::timeout(ORDER_MAX, locks::answer(&export, &request)).await;
+        let late = || format!("it has not happened within {} s: see `hanfs status`", ORDER_MAX.as_secs());
+        answer.map_err(|_| Status::deadline_exceeded(late()))?.map(Response::new)
     }
 }

@@ -11,6 +11,7 @@ mod front;
 mod guardian;
 mod hub;
 mod identity;
+mod locks;
 mod server;
 mod service;
 mod session;

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use proto::admin::admin_client::AdminClient;
 use proto::admin::admin_server::{Admin, AdminServer};
-use proto::admin::{Event, EventsRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest};
+use proto::admin::{
+    Event, EventsRequest, LocksReply, LocksRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
+};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
@@ -35,6 +37,10 @@ impl Admin for WhoAmI {
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn locks(&self, _: Request<LocksRequest>) -> Result<Response<LocksReply>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }
