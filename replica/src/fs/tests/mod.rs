@@ -3,6 +3,8 @@
 mod durability;
 mod harness;
 mod locks;
+mod locks_limits;
+mod locks_model;
 mod model;
 mod permissions;
 mod random;
