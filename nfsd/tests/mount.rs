@@ -174,7 +174,7 @@ fn the_portmapper_knows_each_program_over_both_transports() {
     }
     assert_eq!(getport(at, 100_003, 3, 1), 0, "no such transport");
     let dump = ask(at, PORTMAP, 4, &Encoder::new());
-    assert_eq!(dump.len(), 6 * 20 + 4, "six mappings and the end");
+    assert_eq!(dump.len(), 14 * 20 + 4, "fourteen mappings and the end");
     let mut set = Encoder::new();
     set.u32(100_003).u32(3).u32(6).u32(666);
     for procedure in [1, 2] {
