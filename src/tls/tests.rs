@@ -7,7 +7,8 @@ use std::path::Path;
 use proto::admin::admin_client::AdminClient;
 use proto::admin::admin_server::{Admin, AdminServer};
 use proto::admin::{
-    Event, EventsRequest, LocksReply, LocksRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
+    Event, EventsRequest, LocksReply, LocksRequest, StatusReply, StatusRequest, TakeoverReply,
+    TakeoverRequest,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
