@@ -18,7 +18,7 @@ impl Out {
     pub fn bytes(self, bytes: &[u8]) -> Self {
         let mut out = self.u32(bytes.len() as u32);
         out.0.extend(bytes);
-        while out.0.len() % 4 != 0 {
+        while !out.0.len().is_multiple_of(4) {
             out.0.push(0);
         }
         out
