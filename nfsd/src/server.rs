@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use replica::ids::ExportId;
@@ -15,6 +16,8 @@ use tokio::runtime::Handle;
 use crate::exports::{Exports, Shown};
 use crate::mount::{self, Mount};
 use crate::nfs3::Nfs3;
+use crate::nlm::{self, Nlm, Outward};
+use crate::nsm::{self, Nsm};
 use crate::rpc::budget::Budget;
 use crate::rpc::crowd::Crowd;
 pub use crate::rpc::{Limits, Registry};
@@ -29,7 +32,14 @@ pub const NFS_PROGRAM: u32 = 100_003;
 pub const NFS_VERSION: u32 = 3;
 
 /// The programs on the NFS port, with their versions: what rpcbind, ours or the host's, gives out.
-pub const PROGRAMS: [(u32, u32); 2] = [(NFS_PROGRAM, NFS_VERSION), (mount::PROGRAM, mount::VERSION)];
+pub const PROGRAMS: [(u32, u32); 6] = [
+    (NFS_PROGRAM, NFS_VERSION),
+    (mount::PROGRAM, mount::VERSION),
+    (nlm::PROGRAM, 1),
+    (nlm::PROGRAM, 3),
+    (nlm::PROGRAM, 4),
+    (nsm::PROGRAM, nsm::VERSION),
+];
 
 /// What a service listens on, and what it shows there.
 pub struct Listen {
@@ -62,6 +72,8 @@ pub struct Server {
     budget: Arc<Budget>,
     crowd: Arc<Crowd>,
     exports: Mutex<HashMap<ExportId, Shown>>,
+    client_portmap_port: u16,
+    grace: Duration,
 }
 
 impl Server {
@@ -69,7 +81,22 @@ impl Server {
     pub fn new(limits: Limits) -> Self {
         let budget = Arc::new(Budget::new(limits.total_bytes_max));
         let crowd = Arc::new(Crowd::new(limits.connections_max));
-        Self { limits, budget, crowd, exports: Mutex::default() }
+        let (client_portmap_port, grace) = (rpcbind::PORT, nsm::GRACE);
+        Self { limits, budget, crowd, exports: Mutex::default(), client_portmap_port, grace }
+    }
+
+    /// Asks clients' portmappers at another port than 111, which takes privileges to listen on.
+    #[must_use]
+    pub fn client_portmap_port(mut self, port: u16) -> Self {
+        self.client_portmap_port = port;
+        self
+    }
+
+    /// How long clients have to claim their locks where lock state was lost; else [`nsm::GRACE`].
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
     }
 
     /// Services that begin from now on may show this export.
@@ -90,13 +117,28 @@ impl Server {
 
     /// Begins to serve on these sockets.
     pub fn serve(&self, listen: Listen, runtime: &Handle) -> Result<Service, ServeError> {
-        let registry = self.registry(&listen.exports, listen.nfs_port)?;
-        self.serve_registry(registry, listen, runtime)
+        let exports = Arc::new(self.visible(&listen.exports)?);
+        let outward = Outward::new(addresses(&listen), self.client_portmap_port, runtime.clone());
+        let registry = registry(&exports, &outward, listen.nfs_port);
+        let service = self.serve_registry(registry, listen, runtime)?;
+        for export in exports.all() {
+            let (group, shared) = (export.handle.clone(), service.shared());
+            runtime.spawn(nlm::grant(group.clone(), outward.clone(), shared.clone()));
+            runtime.spawn(nsm::recover(group, outward.clone(), shared.clone(), self.grace));
+        }
+        Ok(service)
     }
 
-    /// Every program of a service that shows these exports, `nfs_port` being where its clients find them.
-    pub fn registry(&self, exports: &[ExportId], nfs_port: u16) -> Result<Registry, ServeError> {
-        Ok(registry(self.visible(exports)?, nfs_port))
+    /// Every program of a service that shows these exports, `nfs_port` being where its clients find them. It listens
+    /// nowhere, so it calls nobody back.
+    pub fn registry(
+        &self,
+        exports: &[ExportId],
+        nfs_port: u16,
+        runtime: &Handle,
+    ) -> Result<Registry, ServeError> {
+        let outward = Outward::new([], self.client_portmap_port, runtime.clone());
+        Ok(registry(&Arc::new(self.visible(exports)?), &outward, nfs_port))
     }
 
     /// The same with any programs: `listen`'s exports and port are not looked at.
@@ -128,8 +170,15 @@ impl Server {
     }
 }
 
+/// The addresses that a service listens on: clients know it by them.
+fn addresses(listen: &Listen) -> Vec<IpAddr> {
+    let tcp = listen.tcp.iter().filter_map(|socket| socket.local_addr().ok());
+    let udp = listen.udp.iter().filter_map(|socket| socket.local_addr().ok());
+    tcp.chain(udp).map(|addr| addr.ip().to_canonical()).collect()
+}
+
 /// Every program of a service.
-fn registry(exports: Exports, nfs_port: u16) -> Registry {
+fn registry(exports: &Arc<Exports>, outward: &Arc<Outward>, nfs_port: u16) -> Registry {
     let own = rpcbind::VERSIONS.rev().map(|version| (rpcbind::PROGRAM, version, rpcbind::PORT));
     let others = PROGRAMS.into_iter().map(|(program, version)| (program, version, nfs_port));
     let table = own.chain(others).flat_map(|(program, version, port)| {
@@ -138,7 +187,9 @@ fn registry(exports: Exports, nfs_port: u16) -> Registry {
     Registry::new()
         .with(rpcbind::PROGRAM, rpcbind::VERSIONS, Rpcbind::new(table.collect()))
         .with(NFS_PROGRAM, NFS_VERSION..=NFS_VERSION, Arc::new(Nfs3::new(exports.clone())))
-        .with(mount::PROGRAM, mount::VERSION..=mount::VERSION, Mount::new(Arc::new(exports)))
+        .with(mount::PROGRAM, mount::VERSION..=mount::VERSION, Mount::new(exports.clone()))
+        .with(nlm::PROGRAM, nlm::VERSIONS, Nlm::new(exports.clone(), outward.clone()))
+        .with(nsm::PROGRAM, nsm::VERSION..=nsm::VERSION, Nsm::new(exports.clone()))
 }
 
 fn into_tokio_tcp(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {

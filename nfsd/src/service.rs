@@ -318,6 +318,11 @@ impl Service {
         Self { shared }
     }
 
+    /// What its tasks share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Takes no more calls and waits until every call taken so far is answered and its reply handed to the
     /// kernel. Connections stay open, and nothing is read or accepted, until [`Self::resume`] or an ending.
     pub async fn drain(&self, time: Duration) -> Result<(), DrainTimeout> {

@@ -52,6 +52,8 @@ pub enum Command {
     Reload(ReloadArgs),
     /// A node's history
     Events(EventsArgs),
+    /// Who has locked what in an export, and who waits
+    Locks(LocksArgs),
     /// Work on the configuration
     Config {
         /// What to do with it.
@@ -211,6 +213,17 @@ pub struct EventsArgs {
     /// The newest N
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     pub newest: u32,
+}
+
+/// `hanfs locks`.
+#[derive(Debug, Args)]
+pub struct LocksArgs {
+    /// Path or id of an export
+    #[arg(value_name = "EXPORT")]
+    pub export: String,
+    /// Free everything that this client holds or waits for. If it is alive, it does not hear of it
+    #[arg(long, value_name = "CLIENT")]
+    pub release: Option<std::net::IpAddr>,
 }
 
 /// `hanfs init`.

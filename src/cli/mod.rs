@@ -7,6 +7,7 @@ mod admin;
 mod args;
 mod events;
 mod json;
+mod locks;
 mod operate;
 mod reload;
 mod render;
@@ -62,6 +63,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reload(args) => block_on(reload::reload(&setup, &args)),
         Command::Export { command } => block_on(reload::export(&setup, &command)),
         Command::Events(args) => block_on(events::run(&setup, &args)),
+        Command::Locks(args) => block_on(locks::run(&setup, &args)),
         Command::Config { command: ConfigCommand::Check } => setup::check(&setup),
         Command::Init(args) => setup::init(&args),
         Command::Demo(args) => {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::admin::{
-    ChangeExportRequest, Check, Event, EventsRequest, NodeChanges, PutConfigReply, PutConfigRequest,
-    ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult,
-    admin_server,
+    ChangeExportRequest, Check, Event, EventsRequest, LocksReply, LocksRequest, NodeChanges, PutConfigReply,
+    PutConfigRequest, ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
+    TakeoverResult, admin_server,
 };
 use replica::ids::voter;
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use super::current::Current;
 use super::export::Export;
 use super::hub::{Answer, Exports, HubInput, HubView};
+use super::locks;
 use super::reload::Reloader;
 use super::rpcbind::Portmapper;
 use super::session::PeerLink;
@@ -62,17 +63,16 @@ impl AdminService {
         if request.all {
             return Ok(self.exports.all());
         }
+        request.exports.iter().map(|wanted| self.export(wanted)).collect()
+    }
+
+    /// The export of this path or id.
+    fn export(&self, wanted: &str) -> Result<Arc<Export>, Status> {
         let config = self.current.config();
-        request
-            .exports
-            .iter()
-            .map(|wanted| {
-                config.export(wanted).and_then(|e| self.exports.get(e.id)).ok_or_else(|| {
-                    let known: Vec<_> = config.exports.iter().map(|e| e.path.as_str()).collect();
-                    Status::not_found(format!("no export {wanted}; there are {}", known.join(", ")))
-                })
-            })
-            .collect()
+        config.export(wanted).and_then(|e| self.exports.get(e.id)).ok_or_else(|| {
+            let known: Vec<_> = config.exports.iter().map(|e| e.path.as_str()).collect();
+            Status::not_found(format!("no export {wanted}; there are {}", known.join(", ")))
+        })
     }
 
     fn checks(&self, export: &Export, to_peer: bool) -> Vec<Check> {
@@ -251,5 +251,14 @@ impl admin_server::Admin for AdminService {
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         admit(&request)?;
         Ok(Response::new(Box::pin(self.events.answer(&request.into_inner()).map(Ok))))
+    }
+
+    async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksReply>, Status> {
+        admit(&request)?;
+        let request = request.into_inner();
+        let export = self.export(&request.export)?;
+        let answer = tokio::time::timeout(ORDER_MAX, locks::answer(&export, &request)).await;
+        let late = || format!("it has not happened within {} s: see `hanfs status`", ORDER_MAX.as_secs());
+        answer.map_err(|_| Status::deadline_exceeded(late()))?.map(Response::new)
     }
 }

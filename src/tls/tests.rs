@@ -7,8 +7,8 @@ use std::path::Path;
 use proto::admin::admin_client::AdminClient;
 use proto::admin::admin_server::{Admin, AdminServer};
 use proto::admin::{
-    ChangeExportRequest, Event, EventsRequest, PutConfigReply, PutConfigRequest, ReloadReply, ReloadRequest,
-    StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
+    ChangeExportRequest, Event, EventsRequest, LocksReply, LocksRequest, PutConfigReply, PutConfigRequest,
+    ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -54,6 +54,10 @@ impl Admin for WhoAmI {
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn locks(&self, _: Request<LocksRequest>) -> Result<Response<LocksReply>, Status> {
         Err(Status::unimplemented("not here"))
     }
 }

@@ -174,6 +174,7 @@ pub struct World {
     hidden: Volume,
     registry: Registry,
     server: Server,
+    runtime: tokio::runtime::Runtime,
     /// Entries applied before the first call.
     made: (u64, u64),
 }
@@ -200,9 +201,11 @@ impl World {
             let access = Access::new(AccessList::everybody(policy, false), Names::nobody());
             server.add_export(Shown { handle: volume.group.clone(), access });
         }
-        let registry = server.registry(&[SHOWN], 2049).expect("the export was added");
+        // Never driven: nobody is there whom the lock manager could call.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("make a runtime");
+        let registry = server.registry(&[SHOWN], 2049, runtime.handle()).expect("the export was added");
         let made = (shown.fs.progress().applied, hidden.fs.progress().applied);
-        Self { shown, hidden, registry, server, made }
+        Self { shown, hidden, registry, server, runtime, made }
     }
 
     /// One call; its answer. `record` has no mark.
@@ -267,8 +270,9 @@ pub fn with(work: impl FnOnce(&World)) {
     WORLD.with_borrow_mut(|kept| {
         // Taken out: what panicked is not used again.
         let mut world = kept.take().filter(World::is_new).unwrap_or_else(World::new);
-        // The programs' own memory (the list of mounts) starts anew in any case.
-        world.registry = world.server.registry(&[SHOWN], 2049).expect("the export was added");
+        // The programs' own memory starts anew in any case.
+        let registry = world.server.registry(&[SHOWN], 2049, world.runtime.handle());
+        world.registry = registry.expect("the export was added");
         work(&world);
         world.check();
         *kept = Some(world);

@@ -17,3 +17,4 @@ mod reply;
 
 pub use limits::{DIR_BYTES_MAX, IO_BYTES_MAX};
 pub use program::Nfs3;
+pub(crate) use program::{Object, Refused, Request};

@@ -54,7 +54,7 @@ pub struct Nfs3 {
 
 /// Why a handler has nothing to ask the file system.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// The arguments do not decode.
     Garbage(XdrError),
     /// They do, but the object cannot be named, or the call cannot be meant.
@@ -89,13 +89,13 @@ impl From<Refusal> for Refused {
 }
 
 /// A call on its way through a handler.
-pub(super) struct Request<'a> {
+pub(crate) struct Request<'a> {
     exports: &'a Exports,
     pub call: &'a Call,
 }
 
 /// What a handle names, whether it is still there or not.
-pub(super) struct Object {
+pub(crate) struct Object {
     pub entry: ExportEntry,
     pub handle: Handle,
 }
@@ -110,7 +110,12 @@ impl Object {
     }
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// A call to any program that names objects by file handles.
+    pub fn new(exports: &'a Exports, call: &'a Call) -> Self {
+        Self { exports, call }
+    }
+
     /// The object of a handle: ACCES if its export does not admit the caller, STALE if its export is not
     /// here, BADHANDLE if this server never gave it out; the latter two only to callers whom some export
     /// admits.

@@ -24,6 +24,7 @@ fn reply(status: Status) -> Reply {
         wcc: Some(around(2)),
         to_wcc: Some(around(3)),
         count: 77,
+        ..Reply::default()
     }
 }
 

@@ -8,7 +8,7 @@ use proto::op::CallKey;
 use crate::xdr::Decoder;
 
 /// How a call came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// A record of a connection.
     Tcp,

@@ -54,11 +54,13 @@ impl Locks {
     }
 }
 
-/// May the caller lock this? A regular file only. A shared lock needs permission to read, an exclusive one to write, as
-/// fcntl(2) needs a file opened that way; the owner always, as it may have opened the file before a chmod.
+/// May the caller lock this? A regular file only. Who may read it may lock it either way, as in knfsd: `flock -x` needs
+/// no file opened for writing, and over NFS it is a byte range. Who may only write may lock exclusively, as fcntl(2) has
+/// it; the owner always, as it may have opened the file before a chmod.
 pub(in crate::fs) fn check_file(inode: &Inode, cred: &Cred, exclusive: bool) -> Result<(), LockStatus> {
-    let bits = if exclusive { perm::WRITE } else { perm::READ };
-    let allowed = inode.is_file() && (perm::owns(inode, cred) || perm::may(inode, cred, bits));
+    let may = |bits| perm::may(inode, cred, bits);
+    let permitted = perm::owns(inode, cred) || may(perm::READ) || (exclusive && may(perm::WRITE));
+    let allowed = inode.is_file() && permitted;
     if allowed { Ok(()) } else { Err(LockStatus::Failed) }
 }
 
