@@ -15,13 +15,13 @@ use super::export::Export;
 
 /// Releases what is to be released, then shows what there is.
 pub async fn answer(export: &Export, request: &LocksRequest) -> Result<LocksReply, Status> {
-    let path = &export.config.path;
+    let path = export.config().path.clone();
     let absent =
         || Status::failed_precondition(format!("{path} does not run on this node now: see `hanfs status`"));
     let group = export.with_group(|group| group.handle()).ok_or_else(absent)?;
     let released = if request.release.is_empty() { 0 } else { release(&group, &request.release).await? };
     let applied_index = group.fs().progress().applied;
-    Ok(LocksReply { applied_index, released, ..shown(path, &group.fs().locks()) })
+    Ok(LocksReply { applied_index, released, ..shown(&path, &group.fs().locks()) })
 }
 
 /// Frees everything of a client, and says how much it was.
