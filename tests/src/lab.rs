@@ -203,26 +203,46 @@ impl Lab {
         all
     }
 
+    /// Starts another client VM, `c2` to `c9`.
+    pub fn start_client(&self, name: &str) {
+        self.must("vm.py", &["start", name]);
+    }
+
     /// Runs a shell script on the client; its output. Fails the test if the script fails.
     pub fn client(&self, timeout_s: u32, script: &str) -> String {
-        let out = self.try_client(timeout_s, script);
-        assert!(out.status.success(), "on the client: {script}\n{}\n{}", text(&out), self.describe());
+        self.on("c1", timeout_s, script)
+    }
+
+    /// The same on a client of that name.
+    pub fn on(&self, name: &str, timeout_s: u32, script: &str) -> String {
+        let out = self.access(name).run(timeout_s, script);
+        assert!(out.status.success(), "on {name}: {script}\n{}\n{}", text(&out), self.describe());
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
     /// The same; the caller judges.
     pub fn try_client(&self, timeout_s: u32, script: &str) -> Output {
-        self.script("vm.py", &["run", "-t", &timeout_s.to_string(), "c1", "--", script])
+        self.client_access().run(timeout_s, script)
     }
 
-    /// Copies a file of this machine's into a directory of the client's.
+    /// Copies a file or a directory of this machine's into a directory of the client's.
     pub fn put(&self, file: &str, dir: &str) {
-        self.must("vm.py", &["put", "c1", file, dir]);
+        self.put_on("c1", file, dir);
+    }
+
+    /// The same on a client of that name.
+    pub fn put_on(&self, name: &str, file: &str, dir: &str) {
+        self.must("vm.py", &["put", name, file, dir]);
     }
 
     /// A way to the client for another thread.
     pub fn client_access(&self) -> Client {
-        Client { vm: self.scripts.join("vm.py") }
+        self.access("c1")
+    }
+
+    /// The same to a client of that name.
+    pub fn access(&self, name: &str) -> Client {
+        Client { vm: self.scripts.join("vm.py"), name: name.to_owned() }
     }
 
     /// Waits until both replicas of every export stand at the same index, and compares what they are made of.
@@ -244,16 +264,17 @@ impl Lab {
     }
 }
 
-/// The client VM.
+/// A client VM.
 pub struct Client {
     vm: PathBuf,
+    name: String,
 }
 
 impl Client {
     /// Runs a shell script there.
     pub fn run(&self, timeout_s: u32, script: &str) -> Output {
         Command::new(&self.vm)
-            .args(["run", "-t", &timeout_s.to_string(), "c1", "--", script])
+            .args(["run", "-t", &timeout_s.to_string(), &self.name, "--", script])
             .stdin(Stdio::null())
             .output()
             .expect("run vm.py")
