@@ -25,12 +25,12 @@ struct Suite {
 
 const SUITES: [Suite; 8] = [
     Suite { name: "pjdfstest", script: "pjdfstest.sh", arguments: ["", ""] },
-    Suite { name: "fsx", script: "fsx.sh", arguments: ["2000", "100000"] },
-    Suite { name: "fsx O_DIRECT", script: "fsx.sh", arguments: ["1000 direct", "100000 direct"] },
+    Suite { name: "fsx", script: "fsx.sh", arguments: ["3000", "100000"] },
+    Suite { name: "fsx O_DIRECT", script: "fsx.sh", arguments: ["1500 direct", "100000 direct"] },
     Suite { name: "fio", script: "fio.sh", arguments: ["8", "512"] },
     Suite { name: "dbench", script: "dbench.sh", arguments: ["10 4", "60 8"] },
-    Suite { name: "git", script: "git.sh", arguments: ["30", "2000"] },
-    Suite { name: "tree", script: "tree.sh", arguments: ["120", "3000"] },
+    Suite { name: "git", script: "git.sh", arguments: ["20", "2000"] },
+    Suite { name: "tree", script: "tree.sh", arguments: ["80", "3000"] },
     Suite { name: "sqlite", script: "sqlite.sh", arguments: ["300", "20000"] },
 ];
 
@@ -71,7 +71,7 @@ fn well_known_suites_find_nothing_wrong() {
         report(suite.name, &|| in_the_client(&lab, suite, full));
     }
     report("fsx during a takeover", &|| fsx_during_a_takeover(&lab, if full { 20_000 } else { 800 }));
-    report("coherence", &|| close_to_open(&lab, if full { 500 } else { 20 }));
+    report("coherence", &|| close_to_open(&lab, if full { 500 } else { 10 }));
     assert!(failed.is_empty(), "failed: {failed:?}\n{}", lab.describe());
     lab.client(120, "umount /mnt/one /mnt/two");
 }
