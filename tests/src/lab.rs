@@ -166,14 +166,34 @@ impl Lab {
         status["exports"].as_array()?.iter().find(|e| e["path"] == path).cloned()
     }
 
+    /// Starts everything, and waits until each export is protected and at home: on a busy machine the other node may have won
+    /// its first election.
+    pub fn start_whole(&mut self) {
+        self.start_witness();
+        self.start_node("a");
+        self.start_node("b");
+        for (path, home, _) in EXPORTS {
+            self.wait(&format!("{path} is protected"), || {
+                ["a", "b"].iter().any(|node| self.is_served(path, node, true))
+            });
+            let out = self.hanfs(home, &["giveback", path]);
+            assert!(out.status.success(), "{}\n{}", text(&out), self.describe());
+            self.wait_served(path, home, true);
+        }
+    }
+
     /// Waits until `path` is served by `node`; with `protected`, with its backup in sync.
     pub fn wait_served(&self, path: &str, node: &str, protected: bool) {
         self.wait(&format!("{path} on {node}, protected: {protected}"), || {
-            let Some(export) = self.export(node, path) else { return false };
-            export["serving"] == true
-                && export["vip_held"] == true
-                && (!protected || export["backup_in_sync"] == true)
+            self.is_served(path, node, protected)
         });
+    }
+
+    fn is_served(&self, path: &str, node: &str, protected: bool) -> bool {
+        let Some(export) = self.export(node, path) else { return false };
+        export["serving"] == true
+            && export["vip_held"] == true
+            && (!protected || export["backup_in_sync"] == true)
     }
 
     /// Waits for something, looking a few times a second, for a minute at most.

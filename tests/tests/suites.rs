@@ -79,12 +79,7 @@ fn well_known_suites_find_nothing_wrong() {
 /// A whole pair, a client with both exports mounted and the scripts in place.
 fn lab_with_client() -> Lab {
     let mut lab = Lab::up();
-    lab.start_witness();
-    lab.start_node("a");
-    lab.start_node("b");
-    for (path, home, _) in EXPORTS {
-        lab.wait_served(path, home, true);
-    }
+    lab.start_whole();
     let image = lab.try_client(60, "command -v pjdfstest fsx dbench fio git rsync sqlite3");
     assert!(image.status.success(), "the VM's image is an older one: tests/lab/image.sh\n{}", text(&image));
     prepare(&lab, "c1");
