@@ -53,4 +53,7 @@ pub struct StableState {
     pub stand_in: bool,
     /// Began with nothing, as in a new group or on a replaced disk, and was never complete since.
     pub blank: bool,
+    /// What was acknowledged may be missing here, and no incarnation of this node has said so to the state machine yet:
+    /// locks may have gone with it.
+    pub locks_lost: bool,
 }

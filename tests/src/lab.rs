@@ -90,7 +90,6 @@ pub struct Lab {
     pub dir: PathBuf,
     nodes: [Option<Child>; 2],
     witness: Option<Child>,
-    clients: Vec<String>,
 }
 
 impl Lab {
@@ -101,7 +100,7 @@ impl Lab {
         let dir = Path::new(&root).join("cluster");
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("make the cluster's directory");
-        let mut lab = Self { scripts, dir, nodes: [None, None], witness: None, clients: Vec::new() };
+        let mut lab = Self { scripts, dir, nodes: [None, None], witness: None };
         lab.script("vm.py", &["stop-all"]);
         lab.script("net.sh", &["down"]);
         lab.must("net.sh", &["up"]);
@@ -171,9 +170,8 @@ impl Lab {
     }
 
     /// Starts another client VM, `c2` to `c9`.
-    pub fn start_client(&mut self, name: &str) {
+    pub fn start_client(&self, name: &str) {
         self.must("vm.py", &["start", name]);
-        self.clients.push(name.to_owned());
     }
 
     /// A power cut of a client; `while_off` happens; it boots again and its statd tells the servers, as after any boot. Its
@@ -187,16 +185,6 @@ impl Lab {
         self.must("vm.py", &["start", client]);
         self.must("vm.py", &["put", client, &format!("{kept}/nfs"), "/var/lib"]);
         self.must("vm.py", &["run", "-t", "60", client, "--", "sm-notify -f"]);
-    }
-
-    /// Starts the witness and both nodes, and waits until every export is at its home and protected.
-    pub fn start_all(&mut self) {
-        self.start_witness();
-        self.start_node("a");
-        self.start_node("b");
-        for (path, home, _) in EXPORTS {
-            self.wait_served(path, home, true);
-        }
     }
 
     /// SIGKILL to every process of a node at once: guardian and server.
@@ -276,14 +264,34 @@ impl Lab {
         status["exports"].as_array()?.iter().find(|e| e["path"] == path).cloned()
     }
 
+    /// Starts everything, and waits until each export is protected and at home: on a busy machine the other node may have won
+    /// its first election.
+    pub fn start_all(&mut self) {
+        self.start_witness();
+        self.start_node("a");
+        self.start_node("b");
+        for (path, home, _) in EXPORTS {
+            self.wait(&format!("{path} is protected"), || {
+                ["a", "b"].iter().any(|node| self.is_served(path, node, true))
+            });
+            let out = self.hanfs(home, &["giveback", path]);
+            assert!(out.status.success(), "{}\n{}", text(&out), self.describe());
+            self.wait_served(path, home, true);
+        }
+    }
+
     /// Waits until `path` is served by `node`; with `protected`, with its backup in sync.
     pub fn wait_served(&self, path: &str, node: &str, protected: bool) {
         self.wait(&format!("{path} on {node}, protected: {protected}"), || {
-            let Some(export) = self.export(node, path) else { return false };
-            export["serving"] == true
-                && export["vip_held"] == true
-                && (!protected || export["backup_in_sync"] == true)
+            self.is_served(path, node, protected)
         });
+    }
+
+    fn is_served(&self, path: &str, node: &str, protected: bool) -> bool {
+        let Some(export) = self.export(node, path) else { return false };
+        export["serving"] == true
+            && export["vip_held"] == true
+            && (!protected || export["backup_in_sync"] == true)
     }
 
     /// Waits for something, looking a few times a second, for a minute at most.
@@ -315,31 +323,35 @@ impl Lab {
 
     /// Runs a shell script on client `c1`; its output. Fails the test if the script fails.
     pub fn client(&self, timeout_s: u32, script: &str) -> String {
-        let out = self.client_named("c1").run(timeout_s, script);
-        assert!(out.status.success(), "on the client: {script}\n{}\n{}", text(&out), self.describe());
+        self.on("c1", timeout_s, script)
+    }
+
+    /// The same on a client of that name.
+    pub fn on(&self, name: &str, timeout_s: u32, script: &str) -> String {
+        let out = self.access(name).run(timeout_s, script);
+        assert!(out.status.success(), "on {name}: {script}\n{}\n{}", text(&out), self.describe());
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
-    /// Copies a program of the lab's to a client's `/root`.
-    pub fn put_to(&self, client: &str, program: &str) {
-        self.must("vm.py", &["put", client, &self.scripts.join(program).display().to_string(), "/root"]);
+    /// Copies something of the lab's, a file or a directory, to a client's `/root`.
+    pub fn put(&self, client: &str, what: &str) {
+        self.must("vm.py", &["put", client, &self.scripts.join(what).display().to_string(), "/root"]);
     }
 
-    /// A way to a client for another thread.
-    pub fn client_named(&self, name: &str) -> Client {
+    /// A way to a client for another thread, or for who judges the outcome.
+    pub fn access(&self, name: &str) -> Client {
         Client { vm: self.scripts.join("vm.py"), name: name.to_owned() }
     }
 
-    /// Mounts every export on every client, with no options, under `/mnt`, and puts the writer there.
-    pub fn mount_all(&self) {
-        for client in &self.clients {
-            self.put_to(client, "writer.py");
+    /// Mounts every export on these clients, with no options, under `/mnt`, and puts the writer there.
+    pub fn mount_all(&self, clients: &[&str]) {
+        for client in clients {
+            self.put(client, "writer.py");
             for (path, _, vip) in EXPORTS {
                 let script = format!(
                     "mkdir -p /mnt{path} && mount -t nfs {vip}:{path} /mnt{path} && grep ' /mnt{path} nfs ' /proc/mounts"
                 );
-                let out = self.client_named(client).run(60, &script);
-                assert!(out.status.success(), "{client}: {script}\n{}\n{}", text(&out), self.describe());
+                self.on(client, 60, &script);
             }
         }
     }
@@ -348,7 +360,7 @@ impl Lab {
     /// the first few. What its programs were told is compared with what is there, and removed. The longest pause of
     /// any of its rounds (some ten operations), ms.
     pub fn under_load(&mut self, name: &str, seconds: u32, event: impl FnOnce(&mut Self)) -> u64 {
-        let client = self.client_named("c1");
+        let client = self.access("c1");
         let script = format!(
             "w() {{ python3 /root/writer.py \"$@\"; }}
              w work /mnt/one/{name} {seconds} /root/one.json & p=$!

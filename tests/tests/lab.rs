@@ -16,7 +16,7 @@ fn a_kernel_client_survives_everything() {
     }
     let mut lab = Lab::up();
     lab.start_all();
-    lab.mount_all();
+    lab.mount_all(&["c1"]);
     ordinary_work(&lab);
     lab.assert_replicas_equal("after ordinary work");
 

@@ -17,7 +17,7 @@ fn takeovers_of_every_kind_cost_a_kernel_client_a_pause_and_nothing_else() {
     let chosen: Vec<&str> = chosen.split(',').filter(|kind| !kind.is_empty()).collect();
     let mut lab = Lab::up();
     lab.start_all();
-    lab.mount_all();
+    lab.mount_all(&["c1"]);
     let mut table = String::from(
         "| event | times | p50 ms | p99 ms | longest ms | giveback, longest ms |\n| --- | --- | --- | --- | --- | --- |\n",
     );

@@ -140,7 +140,7 @@ impl Volume {
         let mode = |mode| Some(Sattr { mode: Some(mode), ..Sattr::default() });
         let file =
             |dir, name| Create { dir: at(dir), name: named(name), attr: mode(0o666), ..Create::default() };
-        make(Kind::Incarnation(Incarnation { verifier: 7, node: "fuzz".into() }), b"");
+        make(Kind::Incarnation(Incarnation { verifier: 7, node: "fuzz".into(), locks_lost: false }), b"");
         make(Kind::Mkdir(Mkdir { dir: at(0), name: named("dir"), attr: mode(0o777) }), b"");
         make(Kind::Create(file(0, "file")), b"");
         make(

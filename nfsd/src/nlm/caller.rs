@@ -257,8 +257,8 @@ mod tests {
     fn the_call_header_is_what_the_rfc_says() {
         let procedure = Procedure { program: 100_021, version: 4, number: 5 };
         let m = Bytes::from(message(9, procedure, &[1, 2, 3, 4]));
-        let client = SocketAddr::from(([127, 0, 0, 1], 1));
-        match crate::rpc::header::decode(&m, client, Transport::Udp) {
+        let (client, server) = (([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2049).into());
+        match crate::rpc::header::decode(&m, crate::service::Tuple { client, server }, Transport::Udp) {
             crate::rpc::header::Message::Call(call) => {
                 assert_eq!((call.xid, call.program, call.version, call.procedure), (9, 100_021, 4, 5));
                 assert_eq!(call.args, [1, 2, 3, 4][..]);

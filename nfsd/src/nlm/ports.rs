@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use super::caller::{CallError, Caller, Procedure};
 use super::outward::Patience;
-use crate::rpcbind;
 use crate::rpc::Transport;
+use crate::rpcbind;
 use crate::xdr::{Decoder, Encoder};
 
 /// Ports remembered. When there are more, all are forgotten: it costs each client one more question.

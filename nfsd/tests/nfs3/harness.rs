@@ -63,7 +63,8 @@ impl TestExport {
         let fs = Arc::new(Fs::open(dir.path(), FsOptions::default()).unwrap());
         let (id, lease) = (ExportId([number; 16]), Arc::new(LeaseCell::default()));
         let gate = Arc::new(Mutex::new(()));
-        let incarnation = Kind::Incarnation(Incarnation { verifier: VERIFIER, node: "test".into() });
+        let incarnation =
+            Kind::Incarnation(Incarnation { verifier: VERIFIER, node: "test".into(), locks_lost: false });
         let first =
             Op { version: OP_VERSION, clock_ns: 1_000_000_000, kind: Some(incarnation), ..Op::default() };
         fs.apply(1, 1, Some(&first), &Bytes::new()).unwrap();

@@ -141,7 +141,7 @@ fn a_new_primary_calls_back_for_the_old_one() {
     // The answer is lost with the primary; the client has accepted, and will refuse a second call.
     bench.stop();
     b.say(&[Some(DENIED)]);
-    bench.propose(Kind::Incarnation(Incarnation { verifier: 8, node: "other".into() }));
+    bench.propose(Kind::Incarnation(Incarnation { verifier: 8, node: "other".into(), locks_lost: false }));
     assert_eq!(bench.fs.pending_grants().len(), 1, "it is still to be told");
     bench.serve();
     b.hears_granted(&of_b);

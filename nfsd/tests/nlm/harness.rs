@@ -75,7 +75,8 @@ impl Bench {
     pub fn with(read_only: bool, grace: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fs = Arc::new(Fs::open(dir.path(), FsOptions::default()).unwrap());
-        let incarnation = Kind::Incarnation(Incarnation { verifier: 7, node: "test".into() });
+        let incarnation =
+            Kind::Incarnation(Incarnation { verifier: 7, node: "test".into(), locks_lost: false });
         let first =
             [operation(incarnation), create(b"f", 0o644), create(b"g", 0o644), create(b"private", 0o600)];
         for (index, op) in (1..).zip(&first) {

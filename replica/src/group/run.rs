@@ -192,9 +192,10 @@ impl Driver {
                 let _ = self.queues.keeper.send(KeeperJob::Fetch { from, to, max_bytes });
             }
             Output::Leader { id } => (self.events)(GroupEvent::Leader(id)),
-            Output::NeedIncarnation => self.internal(op::Kind::Incarnation(Incarnation {
+            Output::NeedIncarnation { locks_lost } => self.internal(op::Kind::Incarnation(Incarnation {
                 verifier: random(),
                 node: self.node_name.clone(),
+                locks_lost,
             })),
             Output::NeedAdoption { identity } => {
                 self.internal(op::Kind::AdoptWitness(AdoptWitness { identity }));

@@ -166,7 +166,10 @@ pub enum Output {
         id: Option<u64>,
     },
     /// This node leads a new term: propose an Incarnation, at once.
-    NeedIncarnation,
+    NeedIncarnation {
+        /// Locks may be missing in this copy.
+        locks_lost: bool,
+    },
     /// Propose an AdoptWitness with this identity.
     NeedAdoption {
         /// The witness's, 0: none from here on.

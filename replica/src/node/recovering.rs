@@ -12,6 +12,7 @@ use raft::eraftpb::{Message, MessageType};
 
 use super::config::{Durability, NodeConfig};
 use super::io::{Output, Restored};
+use super::tenure::{Incarnation, Tenure};
 use super::voter::Node;
 use crate::log::{LogIndex, StableState, Term};
 
@@ -87,6 +88,7 @@ impl Node {
         if !self.is_leader() && !self.stable.recovering && self.catch_up.has_what_is_committed(term) {
             self.peer.was_in_sync |= self.peer.talking;
         }
+        self.end_locks_lost(out);
         if !self.stable.recovering {
             return;
         }
@@ -95,11 +97,29 @@ impl Node {
             None => self.catch_up.is_level(term),
         };
         if over {
+            // Elected so, it has yet to tell its state machine; complete through a leader's entries, nothing is missing.
+            self.stable.locks_lost = self.tenure.as_ref().is_some_and(|tenure| tenure.locks_lost);
             self.stable.recovering = false;
             self.stable.blank = false;
             self.persist_state(true, out);
             self.send_hello();
             self.event(out, tracing::Level::INFO, "this copy is complete again");
+        }
+    }
+
+    /// The incarnation that says so is committed, or another leader's copy took this one's place.
+    fn end_locks_lost(&mut self, out: &mut Vec<Output>) {
+        if !self.stable.locks_lost {
+            return;
+        }
+        let said = match &self.tenure {
+            Some(Tenure { incarnation: Incarnation::At(index), .. }) => self.commit() >= *index,
+            Some(_) => false,
+            None => self.catch_up.is_level(self.term()),
+        };
+        if said {
+            self.stable.locks_lost = false;
+            self.persist_state(true, out);
         }
     }
 }

@@ -75,8 +75,6 @@ pub struct NodeStatus {
     pub recovering: bool,
     /// It began with nothing, as on a replaced disk, and was never complete since: it cannot help its peer into office.
     pub blank: bool,
-    /// Elected while recovering, in this term: what the lock table says is not provably complete.
-    pub elected_recovering: bool,
     /// May answer until then; 0: may not.
     pub lease_until_ns: u64,
     /// It serves, in this term.
@@ -120,7 +118,6 @@ impl Node {
             gate: self.gate.state,
             recovering: self.stable.recovering,
             blank: self.stable.blank,
-            elected_recovering: self.tenure.as_ref().is_some_and(|t| t.recovering),
             lease_until_ns: self.lease.until,
             serving: self.lease.serving && self.now < self.lease.until,
             history: self.stable.history,

@@ -25,8 +25,8 @@ pub(super) struct Tenure {
     /// The leadership was given away: this term never serves again, whatever comes of the transfer.
     pub void: bool,
     pub transfer_until: Option<u64>,
-    /// It was elected while it was recovering.
-    pub recovering: bool,
+    /// It was elected with a copy that may lack the last that was acknowledged: the lock table is not provably complete.
+    pub locks_lost: bool,
     /// The last time that the adoption of a witness was asked for.
     pub adoption_asked_at: Option<u64>,
 }
@@ -34,13 +34,14 @@ pub(super) struct Tenure {
 impl Node {
     pub(super) fn begin_tenure(&mut self, out: &mut Vec<Output>) {
         let term = self.term();
+        let locks_lost = self.stable.locks_lost || (self.stable.recovering && !self.stable.blank);
         self.tenure = Some(Tenure {
             term,
             first: self.last_index(),
             incarnation: Incarnation::Asked,
             void: false,
             transfer_until: None,
-            recovering: self.stable.recovering,
+            locks_lost,
             adoption_asked_at: None,
         });
         self.lease = Lease::begin(self.now);
@@ -51,7 +52,7 @@ impl Node {
         self.uncommitted.clear();
         self.raw.mut_store().forget_read_ahead();
         self.event(out, tracing::Level::INFO, format!("leads term {term}"));
-        self.asks.push(Output::NeedIncarnation);
+        self.asks.push(Output::NeedIncarnation { locks_lost });
     }
 
     pub(super) fn end_tenure(&mut self, out: &mut Vec<Output>) {

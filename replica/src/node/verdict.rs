@@ -43,6 +43,8 @@ impl Node {
         self.stable.history = verdict.history;
         self.stable.stand_in = true;
         self.stable.solo = true;
+        // What the other copy has and this one lacks is given up, locks among it.
+        self.stable.locks_lost |= forced && !self.is_leader();
         self.stable.recovering &= !forced;
         self.stable.blank &= !forced;
         if forced {

@@ -23,6 +23,7 @@ const FLAG_SOLO: u8 = 1;
 const FLAG_RECOVERING: u8 = 2;
 const FLAG_STAND_IN: u8 = 4;
 const FLAG_BLANK: u8 = 8;
+const FLAG_LOCKS_LOST: u8 = 16;
 /// Of a state, all but the boot id.
 pub(super) const STATE_FIXED_BYTES: usize = 51;
 
@@ -222,6 +223,7 @@ pub(super) fn encode_state(state: &StableState) -> Vec<u8> {
         parent_history,
         stand_in,
         blank,
+        locks_lost,
     } = state;
     let mut bytes = Vec::with_capacity(STATE_FIXED_BYTES + dirty_boot.len());
     for n in [term, vote, commit, history, witness, parent_history] {
@@ -232,6 +234,7 @@ pub(super) fn encode_state(state: &StableState) -> Vec<u8> {
         (*recovering, FLAG_RECOVERING),
         (*stand_in, FLAG_STAND_IN),
         (*blank, FLAG_BLANK),
+        (*locks_lost, FLAG_LOCKS_LOST),
     ];
     bytes.push(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
     bytes.extend((dirty_boot.len() as u16).to_le_bytes());
@@ -246,7 +249,7 @@ pub(super) fn decode_state(bytes: &[u8]) -> Option<StableState> {
     let flags = fields.u8()?;
     let boot_len = u16::from_le_bytes(*fields.take(2)?.first_chunk()?);
     let dirty_boot = std::str::from_utf8(fields.take(boot_len.into())?).ok()?.to_owned();
-    let known = FLAG_SOLO | FLAG_RECOVERING | FLAG_STAND_IN | FLAG_BLANK;
+    let known = FLAG_SOLO | FLAG_RECOVERING | FLAG_STAND_IN | FLAG_BLANK | FLAG_LOCKS_LOST;
     let is_known = flags & !known == 0 && fields.0.is_empty();
     is_known.then_some(StableState {
         term,
@@ -260,6 +263,7 @@ pub(super) fn decode_state(bytes: &[u8]) -> Option<StableState> {
         parent_history,
         stand_in: flags & FLAG_STAND_IN != 0,
         blank: flags & FLAG_BLANK != 0,
+        locks_lost: flags & FLAG_LOCKS_LOST != 0,
     })
 }
 

@@ -47,8 +47,14 @@ const FSA_W: u32 = 2;
 
 /// What another operation's success means for locks.
 pub(super) fn follow(tx: &mut Tx<'_>, locks: &Locks, op: &Op) {
-    if matches!(op.kind, Some(Kind::Incarnation(_))) {
-        plan(tx, locks, |plan| plan.start_incarnation());
+    if let Some(Kind::Incarnation(op)) = &op.kind {
+        plan(tx, locks, |plan| {
+            plan.start_incarnation();
+            // Nobody known is nobody who could be told to claim a lock again.
+            if op.locks_lost && plan.knows_clients() {
+                plan.start_grace();
+            }
+        });
     }
     if let Some(Effect::Remove { file }) = tx.planned_effect()
         && locks.concern(file)

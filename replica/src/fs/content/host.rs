@@ -195,11 +195,7 @@ impl HostFiles {
     }
 
     /// Puts verb and file before what the host said.
-    pub(super) fn context(
-        &self,
-        what: &'static str,
-        part: Part,
-    ) -> impl FnOnce(io::Error) -> io::Error + '_ {
+    pub(super) fn context(&self, what: &'static str, part: Part) -> impl FnOnce(io::Error) -> io::Error + '_ {
         move |error| context(what, &part.path(&self.dir))(error)
     }
 }

@@ -51,6 +51,11 @@ impl Plan<'_> {
         freed(count)
     }
 
+    /// Has any client had locks?
+    pub(in crate::fs) fn knows_clients(&self) -> bool {
+        !self.table.hosts.is_empty()
+    }
+
     /// Locks are granted as always from here on.
     pub(in crate::fs) fn end_grace(&mut self) -> LockReply {
         if self.table.grace_since_ns.is_some() {

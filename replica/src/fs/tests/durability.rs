@@ -58,11 +58,11 @@ fn removed_and_cut_content_is_right_after_a_crash() {
 #[test]
 fn what_is_no_file_survives_too() {
     let mut export = Export::new();
-    let incarnation = Incarnation { verifier: 42, node: "a".to_owned() };
+    let incarnation = Incarnation { verifier: 42, node: "a".to_owned(), locks_lost: false };
     export.run(Kind::Incarnation(incarnation));
     let dated = export.attr(export.root()).ctime_ns;
     assert_eq!(dated, export.clock_ns, "the first incarnation dates the root directory");
-    export.run(Kind::Incarnation(Incarnation { verifier: 43, node: "b".to_owned() }));
+    export.run(Kind::Incarnation(Incarnation { verifier: 43, node: "b".to_owned(), locks_lost: false }));
     assert_eq!(export.attr(export.root()).ctime_ns, dated);
     export.run(Kind::AdoptWitness(AdoptWitness { identity: 5 }));
     export.fs.checkpoint().unwrap();

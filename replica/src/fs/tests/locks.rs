@@ -133,7 +133,11 @@ impl Script {
         let words: Vec<&str> = line.split_whitespace().collect();
         let kind = match words[..] {
             ["remove", name] => remove(self.export.root(), name),
-            ["primary"] => Kind::Incarnation(op::Incarnation { verifier: 1, node: "n".to_owned() }),
+            ["primary", ..] => Kind::Incarnation(op::Incarnation {
+                verifier: 1,
+                node: "n".to_owned(),
+                locks_lost: words.get(1) == Some(&"incomplete"),
+            }),
             ["grace"] => Kind::GraceStart(op::GraceStart {}),
             ["grace", "ends"] => Kind::GraceEnd(op::GraceEnd {}),
             ["show"] => return self.show(),

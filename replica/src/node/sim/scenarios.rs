@@ -172,7 +172,7 @@ fn settle(node: &mut Node, log: &mut Vec<Entry>, mut out: Vec<Output>) -> Vec<Ou
                     let found = found.cloned().collect();
                     node.step(MS, Input::Fetched(found), &mut next);
                 }
-                Output::NeedIncarnation => {
+                Output::NeedIncarnation { .. } => {
                     incarnations += 1;
                     node.step(MS, Input::Propose(vec![(Bytes::from_static(b"i"), Bytes::new())]), &mut next);
                 }

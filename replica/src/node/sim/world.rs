@@ -395,7 +395,7 @@ impl World {
                 self.at(delay, Event::Fetched(h, life, entries));
             }
             Output::Leader { id } => self.note(format!("host {} follows {id:?}", h + 1)),
-            Output::NeedIncarnation => {
+            Output::NeedIncarnation { .. } => {
                 let term = self.hosts[h].node.as_ref().map_or(0, |n| n.status().term);
                 if !self.expect_split {
                     self.checks.elected(h, term);

@@ -49,6 +49,7 @@ fn state() -> StableState {
         parent_history: 8,
         stand_in: true,
         blank: false,
+        locks_lost: false,
     }
 }
 
