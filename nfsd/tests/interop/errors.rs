@@ -145,7 +145,7 @@ const BEYOND: [(usize, nfsstat3, &str); 14] = [
     (12, PERM, "a sticky directory"),
     (13, PERM, "a sticky directory"),
     (14, PERM, "a sticky directory"),
-    (15, PERM, "link(2) of a directory"),
+    (15, ISDIR, "link(2) of a directory, as knfsd has it"),
     (21, INVAL, "COMMIT of what is no file"),
 ];
 
@@ -348,7 +348,7 @@ impl World {
             (ROOT, link(&self.full.1, other, b"x"), NOSPC),
             (ROOT, link(&self.read_only, &self.read_only, b"x"), ROFS),
             (ROOT, link(file, root, &long), NAMETOOLONG),
-            (ROOT, link(dir, root, b"x"), PERM),
+            (ROOT, link(dir, root, b"x"), ISDIR),
         ]
     }
 

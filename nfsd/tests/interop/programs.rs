@@ -26,14 +26,16 @@ fn the_portmapper_finds_every_program() {
         let mut c = PortmapperClient::new(stream(&server).await);
         c.null().await.unwrap();
         let table = c.dump().await.unwrap();
-        for (program, version) in [(100_003, 3), (100_005, 3)] {
+        for (program, version) in [(100_003, 3), (100_005, 3), (100_021, 4), (100_024, 1)] {
             for protocol in [6, 17] {
                 assert_eq!(c.getport(program, version, protocol).await.unwrap(), server.addr.port());
                 let lines = table.iter().filter(|m| (m.prog, m.vers, m.prot) == (program, version, protocol));
                 assert_eq!(lines.count(), 1, "program {program}, transport {protocol}");
             }
         }
-        for (program, version, protocol) in [(100_003, 4, 6), (100_003, 3, 1), (100_227, 3, 6), (0, 0, 0)] {
+        // As rpcbind does: a version that is not there gets the port of one that is, which tells the caller more.
+        assert_eq!(c.getport(100_003, 4, 6).await.unwrap(), server.addr.port());
+        for (program, version, protocol) in [(100_003, 3, 1), (100_227, 3, 6), (0, 0, 0)] {
             let port = c.getport(program, version, protocol).await;
             assert!(matches!(port, Err(PortmapError::ProgramUnavailable)), "{program}: {port:?}");
         }

@@ -121,14 +121,14 @@ fn dump_and_getaddrlist_name_every_transport_of_this_family() {
         }
         assert_eq!(d.remaining(), 0);
         for netid in bench.netids() {
-            for (program, version) in [(NFS, 3), (100_005, 3)] {
+            for (program, version) in [(NFS, 3), (100_005, 3), (100_021, 4), (100_024, 1)] {
                 assert!(found.contains(&(program, version, netid.into(), ours.clone())), "{found:?}");
             }
             for version in 2..=4 {
                 assert!(found.contains(&(PROGRAM, version, netid.into(), format!("{}.0.111", bench.ip))));
             }
         }
-        assert_eq!(found.len(), 10);
+        assert_eq!(found.len(), 18);
 
         let results = bench.success(false, 4, 11, &rpcb(NFS, 3, ""));
         let (mut d, mut list) = (Decoder::new(&results), vec![]);

@@ -110,17 +110,23 @@ fn arguments_that_cannot_be() {
 fn who_may_lock() {
     let mut export = Export::new();
     let f = file(&mut export, "f");
-    export.run(setattr(f, mode(0o604)));
-    let mut as_user = |uid: u32, exclusive: bool| {
+    let mut as_user = |uid: u32, bits: u32, exclusive: bool| {
+        export.run(setattr(f, mode(bits)));
         let kind = Kind::Lock(lock(f, "a", (0, 1), exclusive, false));
         let reply = export.run_as(user(uid), kind, b"");
         LockStatus::from_u32(reply.lock.as_ref().unwrap().stat).unwrap()
     };
-    assert_eq!(as_user(7, false), LockStatus::Granted);
-    assert_eq!(as_user(7, true), LockStatus::Failed);
-    assert_eq!(as_user(0, true), LockStatus::Granted);
+    for (bits, shared, exclusive) in [
+        (0o604, LockStatus::Granted, LockStatus::Granted),
+        (0o602, LockStatus::Failed, LockStatus::Granted),
+        (0o600, LockStatus::Failed, LockStatus::Failed),
+    ] {
+        assert_eq!((as_user(7, bits, false), as_user(7, bits, true)), (shared, exclusive), "{bits:o}");
+    }
+    assert_eq!(as_user(0, 0o600, true), LockStatus::Granted);
     let o = Owner { client: owner("b").client, svid: 0, oh: Bytes::new() };
     assert_eq!(export.fs.test_lock(&user(7), f, &o, true, 0, 1), Err(LockStatus::Failed));
+    export.run(setattr(f, mode(0o604)));
     assert!(export.fs.test_lock(&user(7), f, &o, false, 0, 1).unwrap().is_some());
 }
 
