@@ -1,6 +1,7 @@
 //! Goal: byte-range locks of real kernel clients simply stay, whatever happens to the primary: no holder loses one, nobody gets a
 //! conflicting one, a waiter gets its lock when it is free, and nobody waits for a grace period. Method: the lab with two client
-//! VMs and plain mounts; programs on both take overlapping locks and look past their caches at what the others wrote.
+//! VMs and plain mounts; programs on both take overlapping locks and look past their caches at what the others wrote, and
+//! SQLite writes rows to one database from both.
 //!
 //! HANFS_TAKEOVERS=20 says how often each kind of takeover (1 where HANFS_TEST_LAB is set and it is not). Needs root.
 
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use hanfs_tests::lab::{EXPORTS, KINDS, Lab, text};
 
 /// How long the contenders run around each takeover, seconds.
-const CONTEND_S: u32 = 15;
+const CONTEND_S: u32 = 8;
 /// A waiter that is called back has its lock long before this; one that is not polls after 30 s. Milliseconds.
 const GRANT_MS_MAX: u64 = 10_000;
 /// A client that is told of a grace period sleeps for 5 s. Milliseconds.
@@ -25,12 +26,17 @@ fn locks_of_kernel_clients_survive_every_takeover() {
     for client in ["c1", "c2"] {
         lab.put(client, "locker.py");
     }
+    lab.client(
+        60,
+        "sqlite3 /mnt/one/rows.db 'create table rows (client, event, n, primary key (client, event, n))'",
+    );
+    let mut rows = 0;
     hold(&lab, "c1", "held", 0, 100, "ex");
     hold(&lab, "c1", "held", 200, 100, "sh");
     assert_holders_keep(&lab, "before anything happened");
     for kind in KINDS {
         for i in 0..times {
-            contend_through(&mut lab, &format!("{} {i}", kind.what), |lab| {
+            rows += contend_through(&mut lab, &format!("{} {i}", kind.what), |lab| {
                 (kind.happen)(lab);
                 lab.wait_served("/one", "b", false);
                 assert_no_grace(lab, &format!("{}-{i}", kind.name));
@@ -39,11 +45,17 @@ fn locks_of_kernel_clients_survive_every_takeover() {
             lab.wait_served("/one", "b", true);
             lab.wait_served("/two", "b", true);
             assert_holders_keep(&lab, kind.what);
-            contend_through(&mut lab, &format!("giveback after {} {i}", kind.what), |lab| lab.give_back());
+            rows += contend_through(&mut lab, &format!("giveback after {} {i}", kind.what), |lab| {
+                lab.give_back()
+            });
             assert_holders_keep(&lab, "giveback");
         }
         lab.assert_replicas_equal(kind.what);
     }
+    let said =
+        lab.on("c2", 120, "sqlite3 /mnt/one/rows.db 'pragma integrity_check; select count(*) from rows'");
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["ok", &rows.to_string()], "the database");
+    println!("SQLite: {rows} rows written from both clients");
     a_waiter_survives_a_takeover(&mut lab);
     a_client_that_lost_its_power_frees_its_locks_and_no_others(&mut lab);
     lab.assert_replicas_equal("at the end");
@@ -100,36 +112,49 @@ fn assert_no_grace(lab: &Lab, name: &str) {
     );
 }
 
-/// Contenders on both clients, by fcntl and by flock, while `event` happens.
-fn contend_through(lab: &mut Lab, what: &str, event: impl FnOnce(&mut Lab)) {
+/// Contenders on both clients, by fcntl and by flock, and SQLite's, while `event` happens. How many rows SQLite acknowledged.
+fn contend_through(lab: &mut Lab, what: &str, event: impl FnOnce(&mut Lab)) -> u64 {
     let mut contenders = Vec::new();
     for client in ["c1", "c2"] {
         let access = lab.access(client);
         let script = format!(
             "contend() {{ python3 /root/locker.py contend /mnt/one/$1 {client}-$2 {CONTEND_S} $3; }}
-             contend ranges 0 & a=$!; contend ranges 1 & b=$!; contend whole 2 flock & c=$!
-             wait $a && wait $b && wait $c"
+             rows() {{
+                 n=0; end=$((SECONDS + {CONTEND_S}))
+                 while [ $SECONDS -lt $end ]; do
+                     sqlite3 -cmd '.timeout 60000' /mnt/one/rows.db \"insert into rows values ('{client}', '{what}', $n)\" || return 1
+                     n=$((n + 1))
+                 done
+                 echo \"{{\\\"rows\\\": $n}}\"
+             }}
+             contend ranges 0 & a=$!; contend ranges 1 & b=$!; contend whole 2 flock & c=$!; rows & d=$!
+             wait $a && wait $b && wait $c && wait $d"
         );
         contenders.push((client, std::thread::spawn(move || access.run(CONTEND_S + 120, &script))));
     }
     std::thread::sleep(Duration::from_secs(3));
     event(lab);
     let mut longest = 0;
-    let mut taken = 0;
+    let (mut taken, mut rows) = (0, 0);
     for (client, contender) in contenders {
         let out = contender.join().expect("the contender ran");
         assert!(out.status.success(), "{what}: {client}: {}\n{}", text(&out), lab.describe());
         let said = String::from_utf8_lossy(&out.stdout).into_owned();
         let figures: Vec<serde_json::Value> =
             said.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-        assert_eq!(figures.len(), 3, "{what}: {client}: {said}");
+        assert_eq!(figures.len(), 4, "{what}: {client}: {said}");
         for figure in figures {
+            if let Some(n) = figure["rows"].as_u64() {
+                rows += n;
+                continue;
+            }
             taken += figure["taken"].as_u64().expect("a count");
             longest = longest.max(figure["wait_ms"].as_u64().expect("a time"));
         }
     }
-    println!("{what}: {taken} locks taken, longest wait {longest} ms");
+    println!("{what}: {taken} locks taken, longest wait {longest} ms, {rows} rows");
     assert!(longest < GRANT_MS_MAX, "{what}: a lock was waited for {longest} ms\n{}", lab.describe());
+    rows
 }
 
 /// c2 waits for what c1 holds; the primary goes and comes back; c1 lets go, and c2 has it.
