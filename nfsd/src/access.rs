@@ -167,7 +167,11 @@ impl AccessList {
                 Who::Net(net) if net.contains(ip) && net.is_host() => Some(RANK_EXACT),
                 Who::Net(net) if net.contains(ip) => Some(RANK_NETWORK + u16::from(net.prefix_bits)),
                 Who::Net(_) => None,
-                Who::Host(name) => match known.is_host(name, ip) {
+                // Where its address could not be looked up yet, the client's own confirmed names say it as well.
+                Who::Host(name) => match known
+                    .is_host(name, ip)
+                    .or_else(|| known.names_of(ip)?.iter().any(|own| own == name).then_some(true))
+                {
                     Some(is) => is.then_some(RANK_EXACT),
                     None => {
                         unknown = true;

@@ -16,6 +16,9 @@ use crate::tls::{Credentials, Principal, causes};
 /// How long a node may take to say how it is; a healthy one needs a few ms.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Largest answer of a node: 65,536 locks with long names.
+const REPLY_BYTES_MAX: usize = 128 << 20;
+
 /// How bad it is; also the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -98,7 +101,8 @@ impl AdminLink {
     async fn connect_to(&self, node: &Node) -> anyhow::Result<AdminClient<Channel>> {
         let endpoint = self.credentials.endpoint(&Principal::Node(node.name.clone()), node.address)?;
         let channel = endpoint.connect().await.map_err(|e| anyhow!(causes(&e)))?;
-        Ok(AdminClient::new(channel))
+        // A full lock table has some MiB.
+        Ok(AdminClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX))
     }
 
     /// Connects to the first node, else to the other one; says who it is and why not the first.

@@ -124,6 +124,8 @@ fn value_of(key: &str, text: &str) -> Value {
     let value = text.parse::<Value>().unwrap_or_else(|_| Value::from(text));
     let mut value = match value {
         Value::String(one) if LISTS.contains(&key) => Value::Array(Array::from_iter([one.into_value()])),
+        // A size, which may have a unit, is a text.
+        Value::Integer(_) if key == "quota" => Value::from(text),
         other => other,
     };
     value.decor_mut().clear();

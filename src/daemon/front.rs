@@ -73,18 +73,19 @@ impl Front {
     pub fn configure(&mut self, config: &model::Export) {
         let quota = SetQuota { bytes: config.quota_bytes, inodes: config.quota_inodes };
         let list = access_list(config);
-        match self.policies.get_mut(&config.id) {
+        let changed = match self.policies.get_mut(&config.id) {
             Some(policy) => {
                 policy.access.replace(list);
-                policy.quota = quota;
+                std::mem::replace(&mut policy.quota, quota) != quota
             }
             None => {
                 let access = Access::new(list, self.resolver.names.clone());
                 self.policies.insert(config.id, Policy { access, quota });
+                false
             }
-        }
+        };
         self.watch_names();
-        self.propose_quota(config.id);
+        self.propose_quota(config.id, changed);
     }
 
     /// The export is configured no more; it has been stopped.
@@ -116,20 +117,23 @@ impl Front {
             nfs_port: self.nfs_port,
             on_accept: self.on_accept(id, access),
         };
-        let service = self.server.serve(listen, &self.runtime).map_err(|e| e.to_string())?;
-        if let Some(before) = self.services.insert(id, Served { service: Arc::new(service), handle }) {
+        // Before the next one begins: two would call the same waiters back.
+        if let Some(before) = self.services.remove(&id) {
             before.service.close_silently();
         }
-        self.propose_quota(id);
+        let service = self.server.serve(listen, &self.runtime).map_err(|e| e.to_string())?;
+        self.services.insert(id, Served { service: Arc::new(service), handle });
+        self.propose_quota(id, false);
         Ok(())
     }
 
     /// Makes the configured quota the state's, where this node serves the export and the two differ. If it
     /// does not come through, another node serves by then, and proposes its own.
-    fn propose_quota(&self, id: ExportId) {
+    /// `anyhow`: also where they are equal, for a change may be on its way to the state.
+    fn propose_quota(&self, id: ExportId, anyhow: bool) {
         let (Some(served), Some(policy)) = (self.services.get(&id), self.policies.get(&id)) else { return };
         let (wanted, now) = (policy.quota, served.handle.fs().quota());
-        if (wanted.bytes, wanted.inodes) == (now.bytes, now.inodes) {
+        if !anyhow && (wanted.bytes, wanted.inodes) == (now.bytes, now.inodes) {
             return;
         }
         let op = Op {

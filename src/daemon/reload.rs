@@ -372,6 +372,20 @@ impl Reloader {
     }
 }
 
+/// An entry of the access list with all that it means.
+fn client(client: &model::Client) -> String {
+    let access = &client.access;
+    let mode = if access.read_only { "ro" } else { "rw" };
+    let squash = match access.squash {
+        model::Squash::Root => "root_squash",
+        model::Squash::All => "all_squash",
+        model::Squash::None => "no_root_squash",
+    };
+    let secure = if access.secure { ",secure" } else { "" };
+    let (uid, gid) = (access.anon_uid, access.anon_gid);
+    format!("{}({mode},{squash},anonuid={uid},anongid={gid}{secure})", client.group)
+}
+
 /// What may change of an export while it runs, as the file says it.
 pub fn options(export: &model::Export) -> String {
     let squash = match export.squash {
@@ -384,8 +398,8 @@ pub fn options(export: &model::Export) -> String {
         export.read_only, export.anon_uid, export.anon_gid, export.secure
     );
     if let Some(clients) = &export.clients {
-        let groups: Vec<&str> = clients.iter().map(|client| client.group.as_str()).collect();
-        text.push_str(&format!(" clients={}", groups.join(",")));
+        let shown: Vec<String> = clients.iter().map(client).collect();
+        text.push_str(&format!(" clients={}", shown.join(" ")));
     }
     if export.quota_bytes > 0 {
         text.push_str(&format!(" quota={}", export.quota_bytes));

@@ -86,6 +86,8 @@ impl fmt::Display for Entry {
         let name = match self.program {
             NFS_PROGRAM => "NFS, ",
             mount::PROGRAM => "MOUNT, ",
+            nfsd::nlm::PROGRAM => "locks, ",
+            nfsd::nsm::PROGRAM => "the status monitor, ",
             _ => "",
         };
         write!(f, "{name}program {} version {} over {},", self.program, self.version, self.netid)

@@ -2,7 +2,7 @@
 //! NFS is.
 //!
 //! rpcbind listens on every address of a host. Where it runs, the guardian gets no port 111 on a virtual IP, and this
-//! registers NFS and MOUNT with it, again and again, for it may be restarted. What a server that was killed leaves
+//! registers every program with it, again and again, for it may be restarted. What a server that was killed leaves
 //! registered does no harm: the next one, and the other node, use the same port. Nothing is ever taken away
 //! from another server that is registered there.
 
@@ -82,10 +82,7 @@ impl Portmapper {
     pub fn problem(&self) -> Option<String> {
         let served = self.network.portmap_port != 0 && !self.served.lock().is_empty();
         self.answer().err().filter(|_| served).map(|why| {
-            format!(
-                "clients that ask port 111 where NFS is do not find it, for another server of this host has the port: \
-                 {why}"
-            )
+            format!("the portmapper: clients that ask port 111 may not find what they look for: {why}")
         })
     }
 
@@ -187,16 +184,20 @@ impl Portmapper {
 fn register(door: &Door, wanted: &[Entry]) -> Result<(), String> {
     let mut client = door.open()?;
     let there = client.dump()?;
+    // What is free is registered in any case: a host whose own NFS client has its lock manager there still serves files.
+    let mut taken = None;
     for entry in wanted {
         match there.iter().find(|e| e.names_the_same(entry)) {
             Some(other) if other.address == entry.address => {}
             Some(other) => {
                 let owner = if other.owner.is_empty() { "somebody" } else { &other.owner };
-                return Err(format!(
-                    "{entry} is registered there by {owner} at {}: is another NFS server running on this host (nfsd, \
-                     rpc.mountd)? Stop it",
-                    other.address
-                ));
+                taken.get_or_insert_with(|| {
+                    format!(
+                        "{entry} is registered there by {owner} at {}: another NFS server (nfsd, rpc.mountd), or this host's \
+                         own NFS client (lockd, rpc.statd)? Stop it; the client can mount with nolock",
+                        other.address
+                    )
+                });
             }
             None => {
                 if !client.set(entry)? {
@@ -205,7 +206,7 @@ fn register(door: &Door, wanted: &[Entry]) -> Result<(), String> {
             }
         }
     }
-    Ok(())
+    taken.map_or(Ok(()), Err)
 }
 
 /// Takes away what is registered with exactly our addresses.

@@ -136,6 +136,12 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
     let events = Arc::new(open_events(&data)?);
     events.append(Level::Info, "", format!("server started, hanfs {}", env!("CARGO_PKG_VERSION")));
 
+    // An export that was removed and is configured again, with the same id, has its data.
+    for export in &config.exports {
+        if data.restore_export(export.id).with_context(|| format!("{}: bring its data back", export.path))? {
+            tracing::info!(export = export.path, "the data that was set aside is back");
+        }
+    }
     let (hub_tx, hub_rx) = mpsc::unbounded_channel();
     let exports = Exports::new(config.exports.iter().map(|export| {
         let voter = if export.home == node { voter::HOME } else { voter::MIRROR };

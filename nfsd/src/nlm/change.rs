@@ -218,6 +218,8 @@ pub(super) fn unshare(rq: &Request<'_>, _version: Version) -> xdr::Result<Change
 }
 
 /// Frees what `clients` hold in every export of a service (an export, client pair each), then answers with nothing in it.
+/// Only of clients that are known there: a stranger's word costs no place in the log, and none in the reply cache. Who may
+/// not use an export (any more) can only give up what is its own.
 /// `nsm_state`: the state that they are in now; what was locked in it stays. 0: everything goes.
 pub(crate) fn free_all(
     exports: &Exports,
@@ -228,7 +230,12 @@ pub(crate) fn free_all(
 ) {
     let mut proposals = Vec::new();
     for export in exports.all() {
+        let known = export.handle.fs().lock_hosts();
+        let (admitted, own) = (export.admit(call).is_ok(), client_of(call));
         for client in clients(export) {
+            if !known.iter().any(|host| host.client == client) || !(admitted || client == own) {
+                continue;
+            }
             let mut op = operation(call, Kind::FreeAll(op::FreeAll { client: client.clone(), nsm_state }));
             // One call, several operations: each needs a name of its own in the reply cache.
             if let Some(key) = op.call.as_mut() {
@@ -237,10 +244,12 @@ pub(crate) fn free_all(
             proposals.push((export.handle.clone(), op));
         }
     }
-    let rest = Arc::new(Mutex::new((proposals.len(), true, Some(responder))));
     if proposals.is_empty() {
-        finish(&rest, true, 0);
+        // That there is nothing to do is an answer, too: only under the lease.
+        let serving = exports.all().iter().all(|export| export.handle.serving());
+        return if serving { responder.accept(Encoder::with_capacity(0)) } else { responder.close() };
     }
+    let rest = Arc::new(Mutex::new((proposals.len(), true, Some(responder))));
     for (group, op) in proposals {
         let (of, rest) = (group.clone(), rest.clone());
         let done = move |fate: Result<Arc<Reply>, NotServing>| finish(&rest, fate.is_ok() && of.serving(), 1);

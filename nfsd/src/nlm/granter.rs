@@ -75,7 +75,8 @@ pub(crate) async fn run(group: GroupHandle, outward: Arc<Outward>, service: Arc<
     let changed = Arc::new(Notify::new());
     let wake = changed.clone();
     group.fs().wake_on_grant(Some(Arc::new(move || wake.notify_one())));
-    let mut granter = Granter { group, outward, known: HashMap::new(), rounds: JoinSet::new() };
+    let inherited = group.fs().pending_grants().iter().map(|grant| grant.id).collect();
+    let mut granter = Granter { group, outward, inherited, known: HashMap::new(), rounds: JoinSet::new() };
     loop {
         match service.phase() {
             Phase::Ended(_) => return,
@@ -98,6 +99,9 @@ pub(crate) async fn run(group: GroupHandle, outward: Arc<Outward>, service: Arc<
 struct Granter {
     group: GroupHandle,
     outward: Arc<Outward>,
+    /// What was pending when this service began: an earlier one of this very incarnation (its lease lapsed, its address was
+    /// lost) may have called these clients, who then refuse what they have accepted.
+    inherited: HashSet<u64>,
     known: HashMap<u64, Progress>,
     rounds: JoinSet<Round>,
 }
@@ -134,7 +138,7 @@ impl Granter {
             }
             *with_client += 1;
             progress.running = Some(grant.lock.owner.client.clone());
-            let first = progress.calls == 0 && grant.fresh;
+            let first = progress.calls == 0 && grant.fresh && !self.inherited.contains(&grant.id);
             self.rounds.spawn(round(self.group.clone(), self.outward.clone(), grant, first));
         }
         next

@@ -67,10 +67,12 @@ impl Nsm {
 /// has no locks, the one client that calls itself `name`, if it is one and the name says anything.
 fn restarted(hosts: &[HostView], sender: &Bytes, name: &[u8]) -> Vec<Bytes> {
     let mut whose = vec![sender.clone()];
-    if hosts.iter().any(|host| host.client == sender) || name.starts_with(b"localhost") || name.is_empty() {
+    // Clients stay known when they have nothing any more.
+    let mut having = hosts.iter().filter(|host| host.held > 0 || host.waiting > 0);
+    if name.is_empty() || name.starts_with(b"localhost") || having.clone().any(|host| host.client == sender) {
         return whose;
     }
-    let mut named = hosts.iter().filter(|host| host.caller_name.eq_ignore_ascii_case(name));
+    let mut named = having.by_ref().filter(|host| host.caller_name.eq_ignore_ascii_case(name));
     if let (Some(host), None) = (named.next(), named.next()) {
         whose.push(host.client.clone());
     }

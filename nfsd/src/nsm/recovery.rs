@@ -1,7 +1,7 @@
 //! Grace: where lock state cannot be proved complete, clients are told to claim their locks again.
 //!
-//! That an export is in grace is replicated state; whoever knows that state may be missing puts it there (GraceStart)
-//! before the export is served. This task, one per export and service, sees it, tells every client that has held locks
+//! That an export is in grace is replicated state; the first entry of a primary whose copy may lack
+//! something puts it there (`Incarnation.locks_lost`), so before the export is served. This task, one per export and service, sees it, tells every client that has held locks
 //! (SM_NOTIFY, from the virtual IP that the client mounted and under that name), and ends the grace when they have had
 //! time. A takeover within the grace begins anew: hearing it twice makes a client claim twice, which harms nobody.
 

@@ -133,6 +133,16 @@ fn asking_again_keeps_the_place_and_finds_the_lock() {
 
 #[test]
 fn a_new_primary_calls_back_for_the_old_one() {
+    calls_back_for_an_earlier_service(true);
+}
+
+/// Its lease lapsed for a moment, or its address was lost and raised again.
+#[test]
+fn the_same_primary_calls_back_for_its_earlier_service() {
+    calls_back_for_an_earlier_service(false);
+}
+
+fn calls_back_for_an_earlier_service(new_primary: bool) {
     let mut bench = Bench::new();
     let (a, mut b) = (Client::deaf(&bench, 2), Client::with(&bench, 3, None, &[None]));
     let (of_a, of_b) = contended(&bench, 4, &a, &b, By::Udp);
@@ -141,7 +151,10 @@ fn a_new_primary_calls_back_for_the_old_one() {
     // The answer is lost with the primary; the client has accepted, and will refuse a second call.
     bench.stop();
     b.say(&[Some(DENIED)]);
-    bench.propose(Kind::Incarnation(Incarnation { verifier: 8, node: "other".into(), locks_lost: false }));
+    if new_primary {
+        let (verifier, node) = (8, "other".into());
+        bench.propose(Kind::Incarnation(Incarnation { verifier, node, locks_lost: false }));
+    }
     assert_eq!(bench.fs.pending_grants().len(), 1, "it is still to be told");
     bench.serve();
     b.hears_granted(&of_b);

@@ -1,7 +1,7 @@
 //! Goal: a client that has restarted holds nothing, another one keeps what it has; strangers' orders are refused; where
 //! lock state was lost, clients hear of it and get their locks back. Method: hosts that lock, notify, are notified.
 
-use proto::op::GraceStart;
+use proto::op::Incarnation;
 use proto::op::op::Kind;
 
 use crate::client::*;
@@ -97,7 +97,7 @@ fn lost_locks_are_claimed_again_and_nobody_comes_first() {
     let bench = Bench::with(false, std::time::Duration::from_secs(4));
     let (a, b) = (Client::new(&bench, 2), Client::new(&bench, 3));
     lock(&bench, &a, 0);
-    bench.propose(Kind::GraceStart(GraceStart {}));
+    bench.propose(Kind::Incarnation(Incarnation { verifier: 8, node: "other".into(), locks_lost: true }));
     assert!(bench.fs.in_grace());
     let heard = a.hear();
     assert_eq!((heard.program, heard.procedure, heard.from.ip()), (NSM, NOTIFY, VIP.into()));

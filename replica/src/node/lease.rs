@@ -42,11 +42,13 @@ impl Node {
         if self.unreplicated() {
             return;
         }
+        // Level with this leader is who also has its incarnation, the entry after its first: it may say that locks are lost.
+        let owed = self.tenure.as_ref().map_or(0, |tenure| tenure.first.saturating_add(1));
         let ping = Ping {
             term: self.term(),
             sent_ns: self.now,
             commit: self.commit(),
-            last_index: self.last_index(),
+            last_index: self.last_index().max(owed),
             lease_ns: self.cfg.timing.lease_ns,
         };
         // raft-rs's heartbeat resumes a peer that is being probed, and brings the commit index.

@@ -88,8 +88,8 @@ impl Node {
         if !self.is_leader() && !self.stable.recovering && self.catch_up.has_what_is_committed(term) {
             self.peer.was_in_sync |= self.peer.talking;
         }
-        self.end_locks_lost(out);
         if !self.stable.recovering {
+            self.end_locks_lost(out);
             return;
         }
         let over = match &self.tenure {

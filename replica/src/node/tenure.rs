@@ -34,7 +34,7 @@ pub(super) struct Tenure {
 impl Node {
     pub(super) fn begin_tenure(&mut self, out: &mut Vec<Output>) {
         let term = self.term();
-        let locks_lost = self.stable.locks_lost || (self.stable.recovering && !self.stable.blank);
+        let locks_lost = self.stable.locks_lost || self.stable.recovering;
         self.tenure = Some(Tenure {
             term,
             first: self.last_index(),

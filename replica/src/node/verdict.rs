@@ -44,7 +44,7 @@ impl Node {
         self.stable.stand_in = true;
         self.stable.solo = true;
         // What the other copy has and this one lacks is given up, locks among it.
-        self.stable.locks_lost |= forced && !self.is_leader();
+        self.stable.locks_lost |= forced && self.tenure.as_ref().is_none_or(|tenure| tenure.locks_lost);
         self.stable.recovering &= !forced;
         self.stable.blank &= !forced;
         if forced {

@@ -44,6 +44,8 @@ impl Hub {
             self.guardian.drop_vip(export.id(), false).await;
             self.front.stop(export.id(), false);
             let _ = tokio::task::spawn_blocking(move || {
+                // For good: no reload, and no copy that ends now, starts it again.
+                export.retire();
                 export.stop(State::Stopped("the server is stopping".to_owned()));
             })
             .await;

@@ -35,7 +35,6 @@ pub(super) fn run(tx: &mut Tx<'_>, locks: &Locks, cred: &Cred, op: &Op) -> Resul
         Some(Kind::LockCallback(op)) => plan(tx, locks, |plan| plan.callback(op)),
         Some(Kind::FreeAll(op)) => plan(tx, locks, |plan| plan.free_all(op)),
         Some(Kind::ReleaseClient(op)) => plan(tx, locks, |plan| plan.release_client(op)),
-        Some(Kind::GraceStart(_)) => plan(tx, locks, |plan| plan.start_grace()),
         Some(Kind::GraceEnd(_)) => plan(tx, locks, |plan| plan.end_grace()),
         _ => return Ok(None),
     };

@@ -43,12 +43,10 @@ impl Plan<'_> {
     }
 
     /// All locks, waiters and shares go; clients stay known, as they are to be told. Only reclaims from here on.
-    pub(in crate::fs) fn start_grace(&mut self) -> LockReply {
-        let count = self.table.held + self.table.waiting;
+    pub(in crate::fs) fn start_grace(&mut self) {
         let files: Vec<FileId> = self.table.files.keys().copied().collect();
         files.into_iter().for_each(|file| self.drop_file(file));
         self.set_grace(Some(self.clock_ns));
-        freed(count)
     }
 
     /// Has any client had locks?

@@ -7,7 +7,10 @@ use super::plan::{Plan, Target, answer};
 use super::range::Range;
 use super::table::{Claim, Waiter};
 use super::wait::Wish;
-use super::{CALLER_NAME_MAX, COOKIE_MAX, LockStatus, OH_MAX, Owner, WAITERS_MAX, WAITERS_PER_CLIENT_MAX};
+use super::{
+    CALLER_NAME_MAX, COOKIE_MAX, LockStatus, OH_MAX, Owner, WAITERS_MAX, WAITERS_PER_CLIENT_MAX,
+    WAITERS_PER_FILE_MAX,
+};
 use crate::ids::FileId;
 
 impl Plan<'_> {
@@ -69,7 +72,7 @@ impl Plan<'_> {
         let wish = Wish { file, owner, range, exclusive, id: None };
         let same = self.same_wish(file, &new);
         let is_new = !same.iter().any(|id| self.table.waiter(file, *id).is_some_and(Waiter::waits));
-        if self.table.obstacle(wish).is_none() || self.is_held(file, &new) {
+        if self.table.obstacle(wish, &self.looks).is_none() || self.is_held(file, &new) {
             return self.lock_now(target, &new, monitored, same);
         }
         if !block {
@@ -79,12 +82,18 @@ impl Plan<'_> {
             same.into_iter().for_each(|id| self.refresh(target, id, &new));
             return LockStatus::Blocked;
         }
-        if self.table.is_deadlock(wish) {
+        if self.table.is_deadlock(wish, &self.looks) {
             return LockStatus::Deadlock;
         }
         let own = self.table.hosts.get(&owner.client).map_or(0, |host| host.waiting);
+        let here = self.table.files.get(&file).map_or(0, |locks| locks.waiters.len());
         let full = self.table.waiting >= WAITERS_MAX || own >= WAITERS_PER_CLIENT_MAX;
-        if full || !self.has_room(&owner.client, 1) || !self.has_room_for_host(&owner.client) {
+        if full
+            || here >= WAITERS_PER_FILE_MAX
+            || !self.has_room_in(file, 1)
+            || !self.has_room(&owner.client, 1)
+            || !self.has_room_for_host(&owner.client)
+        {
             return LockStatus::NoLocks;
         }
         self.meet(&new.claim, monitored);
@@ -96,7 +105,12 @@ impl Plan<'_> {
     fn refresh(&mut self, target: Target, id: u64, new: &Waiter) {
         let Some(old) = self.table.waiter(target.file, id) else { return };
         let Waiter { cookie, udp, nlm_version, .. } = new.clone();
-        let again = Waiter { cookie, udp, nlm_version, ..old.clone() };
+        let mut claim = old.claim.clone();
+        if new.claim.nsm_state != 0 {
+            // The client may have restarted and wait for the same again.
+            claim.nsm_state = new.claim.nsm_state;
+        }
+        let again = Waiter { cookie, udp, nlm_version, claim, ..old.clone() };
         if again != *old {
             self.set_waiter(target.file, target.generation, id, again);
         }
@@ -123,6 +137,7 @@ impl Plan<'_> {
         let claim = &new.claim;
         let carve = self.carve(file, claim, new.range, Some(new.exclusive));
         if !self.has_room(&claim.owner.client, carve.grows_by())
+            || !self.has_room_in(file, carve.grows_by())
             || !self.has_room_for_host(&claim.owner.client)
         {
             return LockStatus::NoLocks;
@@ -148,7 +163,8 @@ impl Plan<'_> {
         };
         let Target { file, generation } = target;
         let carve = self.carve(file, &claim, range, None);
-        if !self.has_room(&claim.owner.client, carve.grows_by()) {
+        let more = carve.grows_by();
+        if !self.has_room(&claim.owner.client, more) || !self.has_room_in(file, more) {
             return answer(LockStatus::NoLocks);
         }
         let over = self.table.waiters_where(file, |waiter| {

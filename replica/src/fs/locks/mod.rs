@@ -4,7 +4,7 @@
 //! each change of it is also a row, so that checkpoints, copies and the digest have it, and it is made anew from the
 //! rows at each open. It does not know the wire, a clock or who serves.
 //!
-//! `range` is arithmetic, `table` what there is, `row` how it is written down. A [`plan::Plan`] is one operation's
+//! `range` is arithmetic, `table` what there is, `row` how it is written down. A `plan::Plan` is one operation's
 //! changes: `lock` has LOCK, UNLOCK, CANCEL and the call-back's answer, `share` the DOS shares, `client` what happens
 //! to all that a client has. `wait` decides who must wait, who is granted and what would be a deadlock. `read` and
 //! `view` are for the front end.
@@ -42,8 +42,12 @@ pub const CALLER_NAME_MAX: usize = 255;
 
 /// Ranges and shares of one export. With names of usual length a range takes less than 500 bytes of memory.
 pub const HELD_MAX: u64 = 65_536;
-/// Ranges and shares of one client.
+/// Ranges and shares of one client; what the undoing of its unconfirmed grants would bring back counts, too.
 pub const HELD_PER_CLIENT_MAX: u64 = 16_384;
+/// Ranges of one file: with the next limit but one it bounds what one operation looks at.
+pub const HELD_PER_FILE_MAX: usize = 4_096;
+/// Waiters of one file, and grants that are not confirmed yet.
+pub const WAITERS_PER_FILE_MAX: usize = 1_024;
 /// Waiters of one export, and grants that are not confirmed yet.
 pub const WAITERS_MAX: u64 = 8_192;
 /// The same of one client.

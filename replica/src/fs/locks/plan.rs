@@ -1,6 +1,7 @@
 //! One operation's changes: each one is made in the table and noted as a row at once. What may fail is decided before
 //! the first of them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use proto::op::LockReply;
 use super::range::Range;
 use super::row::{self, RANGE_KIND, SHARE_KIND};
 use super::table::{Claim, Held, HeldKey, Host, LockTable, Share, Waiter};
-use super::{HELD_MAX, HELD_PER_CLIENT_MAX, HOSTS_MAX, LockStatus, Owner};
+use super::{HELD_MAX, HELD_PER_CLIENT_MAX, HELD_PER_FILE_MAX, HOSTS_MAX, LockStatus, Owner};
 use crate::ids::FileId;
 use crate::log::LogIndex;
 
@@ -36,6 +37,8 @@ pub(in crate::fs) struct Plan<'a> {
     freed: BTreeMap<FileId, Range>,
     /// A waiter was granted: its client is to be called back.
     pub(super) granted: bool,
+    /// What this operation has looked at in search of rings.
+    pub(super) looks: Cell<usize>,
 }
 
 /// What setting a range does to those that its owner has.
@@ -64,7 +67,7 @@ impl<'a> Plan<'a> {
     /// Nothing changed yet.
     pub(in crate::fs) fn new(table: &'a mut LockTable, index: LogIndex, clock_ns: u64) -> Self {
         let (rows, freed) = (Vec::new(), BTreeMap::new());
-        Self { table, index, clock_ns, made: 0, rows, freed, granted: false }
+        Self { table, index, clock_ns, made: 0, rows, freed, granted: false, looks: Cell::new(0) }
     }
 
     /// Its rows, in the order of the changes; and whether a call-back is due.
@@ -171,6 +174,12 @@ impl<'a> Plan<'a> {
         more == 0 || (self.table.held + more <= HELD_MAX && own + more <= HELD_PER_CLIENT_MAX)
     }
 
+    /// Do so many more ranges fit into this file?
+    pub(super) fn has_room_in(&self, file: FileId, more: usize) -> bool {
+        let held = self.table.files.get(&file).map_or(0, |locks| locks.held.len());
+        more == 0 || held + more <= HELD_PER_FILE_MAX
+    }
+
     /// Can this client be remembered: is it already, or is there room, or one that can be forgotten?
     pub(super) fn has_room_for_host(&self, client: &Bytes) -> bool {
         let hosts = &self.table.hosts;
@@ -220,13 +229,19 @@ impl<'a> Plan<'a> {
         let all = self.table.files.get(&file).into_iter().flat_map(|locks| &locks.held);
         for (key, held) in all.filter(|(_, held)| held.claim.owner == claim.owner) {
             if kind == Some(held.exclusive) {
-                if held.range.covers(range) {
+                // What is locked again in another life of the client is of that life: the notification that tells of
+                // it may come late, and must not free it.
+                let same_life = claim.nsm_state == 0 || claim.nsm_state == held.claim.nsm_state;
+                if same_life && held.range.covers(range) {
                     return Carve { removed: Vec::new(), added: Vec::new(), ..carve };
                 }
                 if held.range.touches(range) {
                     carve.removed.push(*key);
                     new.range = new.range.join(held.range);
                     new.claim.since_ns = new.claim.since_ns.min(held.claim.since_ns);
+                    if new.claim.nsm_state == 0 {
+                        new.claim.nsm_state = held.claim.nsm_state;
+                    }
                 }
             } else if held.range.overlaps(range) {
                 carve.frees |= kind.is_none() || held.exclusive;

@@ -1,5 +1,6 @@
 //! Reads of the locks: NLM's TEST, what is to be called back, what an administrator sees.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -165,7 +166,7 @@ impl Fs {
             return Err(LockStatus::Grace);
         }
         let wish = Wish { file: file.file, owner, range, exclusive, id: None };
-        Ok(table.obstacle(wish).map(|obstacle| match obstacle {
+        Ok(table.obstacle(wish, &Cell::new(0)).map(|obstacle| match obstacle {
             Obstacle::Held(held) => held.view(file),
             Obstacle::Waiter(waiter) => waiter.view(file),
         }))

@@ -275,7 +275,7 @@ impl LockTable {
     /// Adds a waiter, or puts it in the place of the one with this id.
     pub(super) fn put_waiter(&mut self, file: FileId, generation: u64, id: u64, waiter: Waiter) {
         self.take_waiter(file, id);
-        self.count(&waiter.claim.owner.client, 0, 1);
+        self.count(&waiter.claim.owner.client, pieces(&waiter), 1);
         if waiter.waits() {
             self.waits.entry(waiter.claim.owner.clone()).or_default().insert((file, id));
         } else {
@@ -288,7 +288,7 @@ impl LockTable {
     /// Takes a waiter away.
     pub(super) fn take_waiter(&mut self, file: FileId, id: u64) -> Option<Waiter> {
         let waiter = self.files.get_mut(&file)?.waiters.remove(&id)?;
-        self.count(&waiter.claim.owner.client, 0, -1);
+        self.count(&waiter.claim.owner.client, -pieces(&waiter), -1);
         self.pending.remove(&id);
         if let Some(places) = self.waits.get_mut(&waiter.claim.owner) {
             places.remove(&(file, id));
@@ -319,4 +319,9 @@ impl LockTable {
         let waiters = self.files.get(&file).map(|locks| &locks.waiters);
         waiters.into_iter().flatten().filter(|(_, waiter)| like(waiter)).map(|(id, _)| *id).collect()
     }
+}
+
+/// Ranges that come back if the grant is undone.
+fn pieces(waiter: &Waiter) -> i64 {
+    waiter.undo.iter().filter(|(_, held)| held.is_some()).count() as i64
 }

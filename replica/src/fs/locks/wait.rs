@@ -11,6 +11,7 @@
 //!
 //! A deadlock is a ring of owners each of which waits for a range that the next one holds (fcntl(2)'s EDEADLK).
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use super::plan::Plan;
@@ -19,8 +20,7 @@ use super::table::{FileLocks, Held, LockTable, Waiter};
 use super::{OVERTAKEN_MAX, Owner};
 use crate::ids::FileId;
 
-/// Ranges and waiters that a search for a ring looks at, at most: it bounds what one operation costs. A longer search
-/// finds no deadlock (its owners wait, until one of them gives up), and takes a bar to be in a ring.
+/// Ranges and waiters that one operation's searches for rings look at, at most. A longer search finds no deadlock (its owners wait, until one of them gives up), and takes a bar to be in a ring.
 const LOOKS_MAX: usize = 1 << 20;
 
 /// What is wanted.
@@ -72,7 +72,7 @@ impl FileLocks {
 
 impl LockTable {
     /// What keeps this from being granted. Of several ranges the first in the file.
-    pub(super) fn obstacle(&self, wish: Wish<'_>) -> Option<Obstacle<'_>> {
+    pub(super) fn obstacle(&self, wish: Wish<'_>, looks: &Cell<usize>) -> Option<Obstacle<'_>> {
         let locks = self.files.get(&wish.file)?;
         let Wish { owner, range, exclusive, id, .. } = wish;
         let excluding = locks.excluding(owner, range, exclusive);
@@ -83,26 +83,31 @@ impl LockTable {
             return None;
         }
         let mut barring = locks.barring(owner, range, exclusive, id);
-        barring.find(|waiter| !self.is_in_ring(waiter, owner)).map(Obstacle::Waiter)
+        barring.find(|waiter| !self.is_in_ring(waiter, owner, looks)).map(Obstacle::Waiter)
     }
 
     /// Does the waiter wait, over others, for this owner?
-    fn is_in_ring(&self, waiter: &Waiter, owner: &Owner) -> bool {
-        self.reaches(vec![&waiter.claim.owner], owner, true)
+    fn is_in_ring(&self, waiter: &Waiter, owner: &Owner, looks: &Cell<usize>) -> bool {
+        self.reaches(vec![&waiter.claim.owner], owner, true, looks)
     }
 
     /// Would the owner wait for itself?
-    pub(super) fn is_deadlock(&self, wish: Wish<'_>) -> bool {
+    pub(super) fn is_deadlock(&self, wish: Wish<'_>, looks: &Cell<usize>) -> bool {
         let Some(locks) = self.files.get(&wish.file) else { return false };
         let holders = locks.excluding(wish.owner, wish.range, wish.exclusive);
-        self.reaches(holders.map(|held| &held.claim.owner).collect(), wish.owner, false)
+        self.reaches(holders.map(|held| &held.claim.owner).collect(), wish.owner, false, looks)
     }
 
     /// Does a way lead from one of these owners to `target`, from who waits to who is in the way? `bars`: also over
     /// waiters that bar, and a search that was too long says yes.
-    fn reaches<'a>(&'a self, mut next: Vec<&'a Owner>, target: &Owner, bars: bool) -> bool {
+    fn reaches<'a>(
+        &'a self,
+        mut next: Vec<&'a Owner>,
+        target: &Owner,
+        bars: bool,
+        looks: &Cell<usize>,
+    ) -> bool {
         let mut seen = BTreeSet::new();
-        let mut looks = 0_usize;
         while let Some(owner) = next.pop() {
             if owner == target {
                 return true;
@@ -113,8 +118,8 @@ impl LockTable {
             for (file, id) in self.waits.get(owner).into_iter().flatten() {
                 let Some(locks) = self.files.get(file) else { continue };
                 let Some(waiter) = locks.waiters.get(id) else { continue };
-                looks += locks.held.len() + if bars { locks.waiters.len() } else { 0 };
-                if looks > LOOKS_MAX {
+                looks.set(looks.get() + locks.held.len() + if bars { locks.waiters.len() } else { 0 });
+                if looks.get() > LOOKS_MAX {
                     return bars;
                 }
                 let (range, exclusive) = (waiter.range, waiter.exclusive);
@@ -160,7 +165,7 @@ impl Plan<'_> {
         let Some(waiter) = locks.waiters.get(&id) else { return false };
         let generation = locks.generation;
         let (owner, range, exclusive) = (&waiter.claim.owner, waiter.range, waiter.exclusive);
-        if self.table.obstacle(Wish { file, owner, range, exclusive, id: Some(id) }).is_some() {
+        if self.table.obstacle(Wish { file, owner, range, exclusive, id: Some(id) }, &self.looks).is_some() {
             return false;
         }
         let mut waiter = waiter.clone();

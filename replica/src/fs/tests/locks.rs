@@ -138,7 +138,6 @@ impl Script {
                 node: "n".to_owned(),
                 locks_lost: words.get(1) == Some(&"incomplete"),
             }),
-            ["grace"] => Kind::GraceStart(op::GraceStart {}),
             ["grace", "ends"] => Kind::GraceEnd(op::GraceEnd {}),
             ["show"] => return self.show(),
             [who, "test", file, at, kind] => return self.test(who, file, at, kind == "x"),

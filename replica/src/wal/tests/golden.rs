@@ -2,6 +2,7 @@
 //! Method: fixed bytes of a segment decode to fixed entries, and the same calls write the same bytes.
 
 use super::*;
+use crate::wal::format::{decode_state, encode_state};
 
 /// All of the segment that is not zero: offset, 16 bytes.
 const SEGMENT: [(usize, &str); 29] = [
@@ -113,4 +114,22 @@ fn version_1_is_read_as_it_ever_was() {
     assert_eq!(opened.terms, vec![(41, 4), (42, 5)]);
     assert_eq!(all(&opened.reader), entries());
     assert_eq!(opened.torn_bytes, 0);
+}
+
+#[test]
+fn each_flag_of_a_state_has_its_bit() {
+    let off = StableState::default();
+    let all = [
+        (StableState { solo: true, ..off.clone() }, 1),
+        (StableState { recovering: true, ..off.clone() }, 2),
+        (StableState { stand_in: true, ..off.clone() }, 4),
+        (StableState { blank: true, ..off.clone() }, 8),
+        (StableState { locks_lost: true, ..off }, 16),
+    ];
+    for (state, flag) in all {
+        let bytes = encode_state(&state);
+        // After six numbers.
+        assert_eq!(bytes.get(48), Some(&flag));
+        assert_eq!(decode_state(&bytes), Some(state));
+    }
 }
