@@ -171,7 +171,7 @@ impl GuardianLink {
         self.channel.try_send(&ToGuardian::Lease { export, until_ns }.encode(), &[]).is_ok()
     }
 
-    /// Tells the guardian of every export that there is from now on, at most [`crate::wire::EXPORTS_MAX`]: what is gone loses its
+    /// Tells the guardian of every export that there is from now on, at most `EXPORTS_MAX`: what is gone loses its
     /// address and sockets, what is new can be raised. The error says in sentences what failed; the rest is done.
     ///
     /// As with [`Self::raise`], the list is on its way when this returns.

@@ -154,7 +154,7 @@ impl Exports {
         first(Refusal::Undecided).or(first(Refusal::Denied)).or(first(Refusal::NotServing))
     }
 
-    /// Waits until all know what the client may do, [`NAME_WAIT`] at most. Its call is taken anew then, and
+    /// Waits until all know what the client may do, `NAME_WAIT` at most. Its call is taken anew then, and
     /// finds out whether it was long enough.
     pub async fn decided(&self, call: &Call) {
         let all = async {

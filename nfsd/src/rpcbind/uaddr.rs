@@ -17,7 +17,7 @@ pub fn format(address: SocketAddr) -> String {
     format!("{}.{high}.{low}", address.ip())
 }
 
-/// Reads what [`format`] writes; `None` where it is no such address.
+/// Reads what [`format()`] writes; `None` where it is no such address.
 pub fn parse(text: &str) -> Option<SocketAddr> {
     let mut parts = text.rsplitn(3, '.');
     let (low, high, host) = (octet(parts.next()?)?, octet(parts.next()?)?, parts.next()?);
