@@ -33,8 +33,7 @@ pub struct Kind {
     pub mend: fn(&mut Lab),
 }
 
-/// All of them.
-pub const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 5] = [
     Kind {
         name: "killed",
         what: "server process killed, its guardian lives",
@@ -69,6 +68,12 @@ pub const KINDS: [Kind; 5] = [
         mend: |_| (),
     },
 ];
+
+/// The kinds that HANFS_TAKEOVER_KINDS names (`killed,planned`); all where it does not.
+pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+    let chosen = std::env::var("HANFS_TAKEOVER_KINDS").unwrap_or_default();
+    KINDS.iter().filter(move |kind| chosen.is_empty() || chosen.split(',').any(|name| name == kind.name))
+}
 
 /// How often a test is to repeat itself: HANFS_TAKEOVERS, else `default` where the lab is wanted (HANFS_TEST_LAB, which
 /// `tests/run` sets), else not at all.

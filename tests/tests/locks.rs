@@ -3,11 +3,12 @@
 //! VMs and plain mounts; programs on both take overlapping locks and look past their caches at what the others wrote, and
 //! SQLite writes rows to one database from both.
 //!
-//! HANFS_TAKEOVERS=20 says how often each kind of takeover (1 where HANFS_TEST_LAB is set and it is not). Needs root.
+//! HANFS_TAKEOVERS=20 says how often each kind of takeover (1 where HANFS_TEST_LAB is set and it is not), HANFS_TAKEOVER_KINDS
+//! which. Needs root.
 
 use std::time::{Duration, Instant};
 
-use hanfs_tests::lab::{EXPORTS, KINDS, Lab, text};
+use hanfs_tests::lab::{EXPORTS, Lab, kinds, text};
 
 /// How long the contenders run around each takeover, seconds.
 const CONTEND_S: u32 = 8;
@@ -34,7 +35,7 @@ fn locks_of_kernel_clients_survive_every_takeover() {
     hold(&lab, "c1", "held", 0, 100, "ex");
     hold(&lab, "c1", "held", 200, 100, "sh");
     assert_holders_keep(&lab, "before anything happened");
-    for kind in KINDS {
+    for kind in kinds() {
         for i in 0..times {
             rows += contend_through(&mut lab, &format!("{} {i}", kind.what), |lab| {
                 (kind.happen)(lab);

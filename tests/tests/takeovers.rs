@@ -5,7 +5,7 @@
 //! HANFS_TAKEOVERS=50 says how often each kind (1 where HANFS_TEST_LAB is set and it is not). HANFS_TAKEOVER_KINDS=killed,planned
 //! chooses among them. Needs root.
 
-use hanfs_tests::lab::{KINDS, Kind, Lab};
+use hanfs_tests::lab::{Kind, Lab, kinds};
 
 /// The load runs for so long around each event, seconds.
 const LOAD_S: u32 = 10;
@@ -13,15 +13,13 @@ const LOAD_S: u32 = 10;
 #[test]
 fn takeovers_of_every_kind_cost_a_kernel_client_a_pause_and_nothing_else() {
     let Some(times) = hanfs_tests::lab::times(1) else { return };
-    let chosen = std::env::var("HANFS_TAKEOVER_KINDS").unwrap_or_default();
-    let chosen: Vec<&str> = chosen.split(',').filter(|kind| !kind.is_empty()).collect();
     let mut lab = Lab::up();
     lab.start_all();
     lab.mount_all(&["c1"]);
     let mut table = String::from(
         "| event | times | p50 ms | p99 ms | longest ms | giveback, longest ms |\n| --- | --- | --- | --- | --- | --- |\n",
     );
-    for kind in KINDS.iter().filter(|kind| chosen.is_empty() || chosen.contains(&kind.name)) {
+    for kind in kinds() {
         let mut there = Vec::new();
         let mut back = Vec::new();
         for i in 0..times {
