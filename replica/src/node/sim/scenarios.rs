@@ -416,6 +416,66 @@ fn a_copy_that_lost_its_tail_is_not_elected_by_the_witness() {
     }
 }
 
+/// Goal: whoever leads first after a power loss of both in `"memory"` tells the state machine that locks may be lost, also where
+/// the first one elected dies before it could; a process's death loses none. Method: both ways, the second with the leader
+/// killed at some instant of its first moments.
+#[test]
+fn lost_locks_are_told_by_whoever_leads_next() {
+    for seed in 0..40 {
+        let mut world = World::new(Setup { seed, third: Third::Witness, durability: Durability::Memory });
+        world.run_until(2_000 * MS);
+        let leader = (0..2).find(|h| world.hosts[*h].holds_lease(world.now)).expect("a leader");
+        world.incarnations.clear();
+        world.kill(leader);
+        served_after(&mut world, 1 - leader, 3_000);
+        let told = std::mem::take(&mut world.incarnations);
+        assert!(
+            !told.is_empty() && !told.values().any(|lost| *lost),
+            "seed {seed}: a process's death: {told:?}"
+        );
+        world.start(leader);
+        let next = world.now + 4_000 * MS;
+        world.run_until(next);
+
+        // What both lose is lost: the checks of what was acknowledged do not count from here on.
+        world.expect_split = true;
+        for h in 0..2 {
+            world.lose_power(h);
+        }
+        let before = (0..2).map(|h| world.hosts[h].log.cached.last().1).max().expect("two");
+        for h in 0..2 {
+            world.start(h);
+        }
+        let mut leads = None;
+        for _ in 0..100_000 {
+            let next = world.now + MS / 10;
+            world.run_until(next);
+            leads = (0..2)
+                .find(|h| world.hosts[*h].node.as_ref().is_some_and(|n| n.status().role == Role::Leader));
+            if leads.is_some() {
+                break;
+            }
+        }
+        let leader = leads.expect("somebody is elected");
+        let next = world.now + seed * MS / 8;
+        world.run_until(next);
+        world.kill(leader);
+        let next = world.now + 3_000 * MS;
+        world.run_until(next);
+        world.start(leader);
+        let next = world.now + 8_000 * MS;
+        world.run_until(next);
+        assert!(world.well().is_ok(), "seed {seed}: {:?}", world.well());
+        // Entries of before are applied again.
+        let first = world.incarnations.range(before + 1..).next();
+        assert!(
+            first.is_some_and(|(_, lost)| *lost),
+            "seed {seed}: both lost power: {:?}",
+            world.incarnations
+        );
+    }
+}
+
 /// Goal: a witness that the group has not adopted decides nothing. Method: answer every request of a lone candidate with
 /// yes, under another identity, or as a witness without the group's state.
 #[test]

@@ -79,6 +79,8 @@ pub(super) struct World {
     pub guardians: bool,
     /// Both nodes are made to go on: two leases are what was asked for.
     pub expect_split: bool,
+    /// Applied incarnations, by term; true: locks may be lost.
+    pub incarnations: BTreeMap<u64, bool>,
 }
 
 impl World {
@@ -127,6 +129,7 @@ impl World {
             log: Vec::new(),
             guardians: true,
             expect_split: false,
+            incarnations: BTreeMap::new(),
         };
         world.start_witness();
         world.start(0);
@@ -395,12 +398,13 @@ impl World {
                 self.at(delay, Event::Fetched(h, life, entries));
             }
             Output::Leader { id } => self.note(format!("host {} follows {id:?}", h + 1)),
-            Output::NeedIncarnation { .. } => {
+            Output::NeedIncarnation { locks_lost } => {
                 let term = self.hosts[h].node.as_ref().map_or(0, |n| n.status().term);
                 if !self.expect_split {
                     self.checks.elected(h, term);
                 }
-                let op = Bytes::from(format!("incarnation {term}"));
+                let op =
+                    Bytes::from(format!("incarnation {term}{}", if locks_lost { " locks lost" } else { "" }));
                 self.step_now(h, Input::Propose(vec![(op, Bytes::new())]));
             }
             Output::NeedAdoption { identity } => {
@@ -499,6 +503,9 @@ impl World {
             let host = &mut self.hosts[h];
             assert_eq!(entry.index, host.applied.index + 1, "host {} applies in order", h + 1);
             host.applied = Applied { index: entry.index, ..host.applied };
+            if entry.op.starts_with(b"incarnation") {
+                self.incarnations.insert(entry.term, entry.op.ends_with(b"lost"));
+            }
             if let Some(identity) = entry.op.strip_prefix(b"adopt ") {
                 let identity = std::str::from_utf8(identity).ok().and_then(|i| i.parse().ok());
                 host.applied.witness = identity.unwrap_or_default();
