@@ -284,6 +284,10 @@ impl Hub {
     }
 
     fn input(&mut self, input: HubInput) {
+        if matches!(input, HubInput::HandOver(_) | HubInput::GiveAway(..)) {
+            // Whoever gives the order has seen a status that is newer than the last tick's.
+            self.sync_states();
+        }
         match input {
             HubInput::Group(export, event) => self.group(export, event),
             HubInput::SessionUp { process_id } => {
