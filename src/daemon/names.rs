@@ -240,7 +240,9 @@ impl<D: Dns> Task<D> {
     }
 
     fn ask_address(&mut self, ip: IpAddr) {
+        // Asking anew about one that is known takes no place.
         if self.asked.len() >= ADDRESSES_MAX
+            && !self.asked.contains_key(&ip)
             && let Some(oldest) = self.asked.iter().min_by_key(|(_, next)| **next).map(|(ip, _)| *ip)
         {
             self.asked.remove(&oldest);
