@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::exports::ExportPolicy;
-use crate::names::{Known, Names};
+use crate::names::{Known, Names, Proof};
 
 /// Decisions kept per export; beyond it they are made anew. Four times `limits.connections`' default.
 const DECISIONS_MAX: usize = 4096;
@@ -279,10 +279,9 @@ impl Access {
         self.state.store(Arc::new(state));
     }
 
-    /// What a client may do. `remember`: it will ask again, and its address is proved to be its own (TCP), so
-    /// that nobody fills the memory with made-up ones.
-    pub fn verdict(&self, client: SocketAddr, remember: bool) -> Verdict {
-        match self.decision(client.ip().to_canonical(), remember) {
+    /// What a client may do. A decision about a proven address is remembered; nobody fills the memory with made-up ones.
+    pub fn verdict(&self, client: SocketAddr, proof: Proof) -> Verdict {
+        match self.decision(client.ip().to_canonical(), proof) {
             Decision::Policy(_, true) if client.port() >= UNPRIVILEGED_PORT => Verdict::Denied,
             Decision::Policy(policy, _) => Verdict::Allowed(policy),
             Decision::Denied => Verdict::Denied,
@@ -290,7 +289,7 @@ impl Access {
         }
     }
 
-    fn decision(&self, ip: IpAddr, remember: bool) -> Decision {
+    fn decision(&self, ip: IpAddr, proof: Proof) -> Decision {
         let state = self.state.load();
         if let Some(rule) = state.list.open() {
             return Decision::Policy(rule.policy, rule.secure);
@@ -303,8 +302,8 @@ impl Access {
         }
         let decision = state.list.decide(ip, &known);
         match decision {
-            Decision::Undecided => self.names.want(ip),
-            _ if remember => self.remember(ip),
+            Decision::Undecided => self.names.want(ip, proof),
+            _ if proof == Proof::Proven => self.remember(ip),
             _ => {}
         }
         decision
@@ -324,16 +323,18 @@ impl Access {
         });
     }
 
-    /// Waits until the client is not undecided any more.
+    /// Waits until the client, whose connection stands, is not undecided any more.
     pub async fn decided(&self, client: SocketAddr) {
-        self.names.when(|| self.verdict(client, false) != Verdict::Undecided).await;
+        self.names.when(|| self.verdict(client, Proof::Proven) != Verdict::Undecided).await;
     }
 
-    /// Begins to find out a client's name, where the list wants to know it.
-    pub fn expect(&self, client: IpAddr) {
+    /// Begins to find out a client's name, where the list wants to know it. One that is known already is proven from now on
+    /// if this says so.
+    pub fn expect(&self, client: IpAddr, proof: Proof) {
         let ip = client.to_canonical();
-        if self.state.load().list.has_wildcards() && self.names.load().names_of(ip).is_none() {
-            self.names.want(ip);
+        let news = proof == Proof::Proven || self.names.load().names_of(ip).is_none();
+        if news && self.state.load().list.has_wildcards() {
+            self.names.want(ip, proof);
         }
     }
 }

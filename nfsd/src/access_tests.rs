@@ -157,9 +157,9 @@ fn a_secure_rule_wants_a_privileged_port() {
     rules[0].secure = true;
     for list in [rules.clone(), vec![Rule { who: Who::Any, ..rules[0].clone() }]] {
         let access = Access::new(list.into_iter().collect(), Names::nobody());
-        assert_eq!(access.verdict(at("10.0.0.1", 1023), true), Verdict::Allowed(policy(0)));
-        assert_eq!(access.verdict(at("10.0.0.1", 1024), true), Verdict::Denied);
-        assert_eq!(access.verdict(at("10.0.0.1", 1023), true), Verdict::Allowed(policy(0)));
+        assert_eq!(access.verdict(at("10.0.0.1", 1023), Proof::Proven), Verdict::Allowed(policy(0)));
+        assert_eq!(access.verdict(at("10.0.0.1", 1024), Proof::Proven), Verdict::Denied);
+        assert_eq!(access.verdict(at("10.0.0.1", 1023), Proof::Proven), Verdict::Allowed(policy(0)));
     }
 }
 
@@ -168,24 +168,24 @@ fn a_secure_rule_wants_a_privileged_port() {
 fn a_changed_list_and_a_changed_name_count_at_the_next_call() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
-    let names = Names::new(Box::new(move |ip| log.lock().push(ip)));
+    let names = Names::new(Box::new(move |ip, _| log.lock().push(ip)));
     let access = Access::new(list(&["10.0.0.0/24", "*.example.com", "db1.example.com"]), names.clone());
     let inside = at("10.0.0.1", 900);
     let named = at("::ffff:10.9.0.1", 900);
-    assert_eq!(access.verdict(inside, true), Verdict::Allowed(policy(0)));
-    assert_eq!(access.verdict(inside, true), Verdict::Allowed(policy(0)));
-    assert_eq!(access.verdict(named, true), Verdict::Undecided);
+    assert_eq!(access.verdict(inside, Proof::Proven), Verdict::Allowed(policy(0)));
+    assert_eq!(access.verdict(inside, Proof::Proven), Verdict::Allowed(policy(0)));
+    assert_eq!(access.verdict(named, Proof::Proven), Verdict::Undecided);
     assert_eq!(*asked.lock(), [ip("10.9.0.1")], "only the name that decides is asked for");
 
     names.learn(known());
-    assert_eq!(access.verdict(named, true), Verdict::Allowed(policy(1)));
-    assert_eq!(access.verdict(named, true), Verdict::Allowed(policy(1)));
+    assert_eq!(access.verdict(named, Proof::Proven), Verdict::Allowed(policy(1)));
+    assert_eq!(access.verdict(named, Proof::Proven), Verdict::Allowed(policy(1)));
     names.learn(Known { addresses: [(ip("10.9.0.1"), Arc::from([]))].into(), ..known() });
-    assert_eq!(access.verdict(named, true), Verdict::Denied, "the name has gone");
+    assert_eq!(access.verdict(named, Proof::Proven), Verdict::Denied, "the name has gone");
 
     access.replace(list(&["10.9.0.0/24"]));
-    assert_eq!(access.verdict(inside, true), Verdict::Denied);
-    assert_eq!(access.verdict(named, true), Verdict::Allowed(policy(0)));
+    assert_eq!(access.verdict(inside, Proof::Proven), Verdict::Denied);
+    assert_eq!(access.verdict(named, Proof::Proven), Verdict::Allowed(policy(0)));
 }
 
 #[test]
@@ -198,12 +198,12 @@ fn decisions_are_bounded() {
     access.state.store(Arc::new(State { list: access.list(), known, decisions }));
     let kept = || access.state.load().decisions.len();
     for n in DECISIONS_MAX - 1..DECISIONS_MAX + 10 {
-        assert_eq!(access.verdict(client(n), true), Verdict::Allowed(policy(0)));
+        assert_eq!(access.verdict(client(n), Proof::Proven), Verdict::Allowed(policy(0)));
         assert!(kept() <= DECISIONS_MAX, "{}", kept());
     }
     let before = kept();
     let datagram = SocketAddr::new([192, 168, 0, 1].into(), 700);
-    assert_eq!(access.verdict(datagram, false), Verdict::Allowed(policy(1)));
+    assert_eq!(access.verdict(datagram, Proof::Claimed), Verdict::Allowed(policy(1)));
     assert_eq!(kept(), before, "a datagram's sender was remembered");
 }
 

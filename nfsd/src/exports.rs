@@ -12,7 +12,7 @@ use replica::handle::GroupHandle;
 use replica::ids::ExportId;
 
 use crate::access::{Access, AccessList, Verdict};
-use crate::names::Names;
+use crate::names::{Names, Proof};
 use crate::rpc::{Call, Cred, Transport};
 
 /// Whose identity is taken away from a caller.
@@ -116,7 +116,8 @@ pub enum Refusal {
 impl Shown {
     /// What the caller may do here.
     pub fn admit(&self, call: &Call) -> Result<ExportEntry, Refusal> {
-        let refusal = match self.access.verdict(call.client, call.transport == Transport::Tcp) {
+        let proof = if call.transport == Transport::Tcp { Proof::Proven } else { Proof::Claimed };
+        let refusal = match self.access.verdict(call.client, proof) {
             Verdict::Allowed(policy) => return Ok(ExportEntry { handle: self.handle.clone(), policy }),
             Verdict::Denied => Refusal::Denied,
             Verdict::Undecided => Refusal::Undecided,

@@ -34,8 +34,17 @@ impl Known {
     }
 }
 
+/// How sure it is that an address is its sender's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// A datagram or a list says so: anybody can make that up.
+    Claimed,
+    /// A TCP connection stands.
+    Proven,
+}
+
 /// Asks for the names of an address. It must not block, and may forget what it is asked: it is asked again.
-pub type Want = Box<dyn Fn(IpAddr) + Send + Sync>;
+pub type Want = Box<dyn Fn(IpAddr, Proof) + Send + Sync>;
 
 /// What is known, and the way to learn more.
 pub struct Names {
@@ -52,7 +61,7 @@ impl Names {
 
     /// For lists without names: there is no resolver.
     pub fn nobody() -> Arc<Self> {
-        Self::new(Box::new(|_| {}))
+        Self::new(Box::new(|_, _| {}))
     }
 
     /// What is known now.
@@ -73,8 +82,8 @@ impl Names {
     }
 
     /// Somebody would like to know the names of an address.
-    pub(crate) fn want(&self, ip: IpAddr) {
-        (self.want)(ip);
+    pub(crate) fn want(&self, ip: IpAddr, proof: Proof) {
+        (self.want)(ip, proof);
     }
 
     /// Waits until `condition` holds, looking whenever something is learnt.

@@ -11,6 +11,7 @@ use failover::net::Tuple;
 use failover::net::listen::Listeners;
 use nfsd::access::{Access, AccessList, Rule};
 use nfsd::exports::{ExportPolicy, Shown, Squash};
+use nfsd::names::Proof;
 use nfsd::server::{Listen, OnAccept, Server, Service};
 use proto::op::op::Kind;
 use proto::op::{OP_VERSION, Op, SetQuota};
@@ -107,7 +108,7 @@ impl Front {
         let access = self.policies.get(&id).map(|policy| policy.access.clone());
         let access = access.ok_or("the export is not configured")?;
         // Who has mounted will be heard from: begin to find out their names.
-        handle.fs().mounts().iter().for_each(|(client, _)| access.expect(*client));
+        handle.fs().mounts().iter().for_each(|(client, _)| access.expect(*client, Proof::Claimed));
         self.server.add_export(Shown { handle: handle.clone(), access: access.clone() });
         self.portmapper.serving(id, &listeners);
         let listen = Listen {
@@ -156,7 +157,7 @@ impl Front {
         let hub = self.hub.clone();
         Arc::new(move |tuple| {
             let hub = hub.clone();
-            access.expect(tuple.client.ip());
+            access.expect(tuple.client.ip(), Proof::Proven);
             Box::pin(async move {
                 let (known, wait) = oneshot::channel();
                 let tuple = Tuple { client: tuple.client, server_port: tuple.server.port() };

@@ -22,7 +22,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
-use nfsd::names::{Known, Names};
+use nfsd::names::{Known, Names, Proof};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -39,9 +39,12 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const PACKET_MAX: Duration = Duration::from_millis(900);
 /// Questions under way.
 const ASKING_MAX: usize = 64;
-/// Addresses that wait for their turn; what finds no place is asked for again by the next call.
+/// Of these about addresses that are only claimed: a flood of made-up ones keeps no real client waiting.
+const ASKING_CLAIMED_MAX: usize = ASKING_MAX / 2;
+/// Addresses that wait for their turn, of either kind; what finds no place is asked for again by the next call.
 const WANTED_MAX: usize = 1024;
-/// Addresses whose names are kept; the ones asked longest ago make room.
+/// Addresses whose names are kept. A claimed one makes room first, and never takes a proven one's place; among equals
+/// the one asked longest ago goes.
 const ADDRESSES_MAX: usize = 4096;
 /// Names of one address that are looked at, and addresses of one name.
 const ANSWERS_MAX: usize = 64;
@@ -133,8 +136,12 @@ pub struct Resolver {
 impl Resolver {
     /// Starts the task. It ends when this is dropped.
     pub fn start(dns: impl Dns, runtime: &tokio::runtime::Handle) -> Self {
-        let (wants, wanted) = mpsc::channel(WANTED_MAX);
-        let names = Names::new(Box::new(move |ip| _ = wants.try_send(ip)));
+        let (claims, claimed) = mpsc::channel(WANTED_MAX);
+        let (proofs, proven) = mpsc::channel(WANTED_MAX);
+        let names = Names::new(Box::new(move |ip, proof| {
+            let queue = if proof == Proof::Proven { &proofs } else { &claims };
+            let _ = queue.try_send(ip);
+        }));
         let (hosts, watched) = watch::channel(BTreeSet::new());
         let task = Task {
             dns,
@@ -145,7 +152,7 @@ impl Resolver {
             failing: BTreeSet::new(),
             asking: JoinSet::new(),
         };
-        runtime.spawn(task.run(watched, wanted));
+        runtime.spawn(task.run(watched, proven, claimed));
         Self { names, hosts }
     }
 
@@ -165,21 +172,33 @@ enum Answer {
     Address(IpAddr, Result<Vec<String>, String>),
 }
 
+/// An address that is looked up.
+struct Asked {
+    /// When next, at the earliest.
+    next: Instant,
+    proof: Proof,
+}
+
 struct Task<D> {
     dns: D,
     names: std::sync::Weak<Names>,
     known: Known,
     /// Names that are looked up, and when next.
     due: HashMap<String, Instant>,
-    /// Addresses that are looked up, and when next at the earliest.
-    asked: HashMap<IpAddr, Instant>,
+    /// Addresses that are looked up.
+    asked: HashMap<IpAddr, Asked>,
     /// Names whose look-up failed, and that was told.
     failing: BTreeSet<String>,
     asking: JoinSet<Answer>,
 }
 
 impl<D: Dns> Task<D> {
-    async fn run(mut self, mut hosts: watch::Receiver<BTreeSet<String>>, mut wanted: mpsc::Receiver<IpAddr>) {
+    async fn run(
+        mut self,
+        mut hosts: watch::Receiver<BTreeSet<String>>,
+        mut proven: mpsc::Receiver<IpAddr>,
+        mut claimed: mpsc::Receiver<IpAddr>,
+    ) {
         let mut look = interval(RETRY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -193,10 +212,9 @@ impl<D: Dns> Task<D> {
                     self.ask_due();
                 }
                 _ = look.tick() => self.ask_due(),
-                Some(ip) = wanted.recv(), if self.asking.len() < ASKING_MAX => {
-                    if self.asked.get(&ip).is_none_or(|next| *next <= Instant::now()) {
-                        self.ask_address(ip);
-                    }
+                Some(ip) = proven.recv(), if self.asking.len() < ASKING_MAX => self.wanted(ip, Proof::Proven),
+                Some(ip) = claimed.recv(), if self.asking.len() < ASKING_CLAIMED_MAX => {
+                    self.wanted(ip, Proof::Claimed);
                 }
                 Some(answer) = self.asking.join_next() => {
                     // A look-up that panicked is asked again when it is due.
@@ -220,6 +238,32 @@ impl<D: Dns> Task<D> {
         self.publish();
     }
 
+    fn wanted(&mut self, ip: IpAddr, proof: Proof) {
+        if !self.asked.contains_key(&ip) && !self.has_room(proof) {
+            return;
+        }
+        let asked = self.asked.entry(ip).or_insert(Asked { next: Instant::now(), proof });
+        asked.proof = asked.proof.max(proof);
+        if asked.next <= Instant::now() {
+            self.ask_address(ip);
+        }
+    }
+
+    /// Room for one more address, if need be in another's place.
+    fn has_room(&mut self, proof: Proof) -> bool {
+        if self.asked.len() < ADDRESSES_MAX {
+            return true;
+        }
+        let order = |asked: &Asked| (asked.proof, asked.next);
+        let Some((ip, first)) = self.asked.iter().min_by_key(|(_, asked)| order(asked)) else { return true };
+        let (ip, goes) = (*ip, first.proof <= proof);
+        if goes {
+            self.asked.remove(&ip);
+            self.known.addresses.remove(&ip);
+        }
+        goes
+    }
+
     fn ask_due(&mut self) {
         let now = Instant::now();
         let room = |asking: &JoinSet<_>| ASKING_MAX.saturating_sub(asking.len());
@@ -234,21 +278,14 @@ impl<D: Dns> Task<D> {
         }
         let known = &self.known.addresses;
         let stale =
-            self.asked.iter().filter(|(ip, n)| **n <= now && known.contains_key(*ip)).map(|(ip, _)| *ip);
+            self.asked.iter().filter(|(ip, a)| a.next <= now && known.contains_key(*ip)).map(|(ip, _)| *ip);
         let stale: Vec<_> = stale.take(room(&self.asking)).collect();
         stale.into_iter().for_each(|ip| self.ask_address(ip));
     }
 
+    /// About one that is in `asked`.
     fn ask_address(&mut self, ip: IpAddr) {
-        // Asking anew about one that is known takes no place.
-        if self.asked.len() >= ADDRESSES_MAX
-            && !self.asked.contains_key(&ip)
-            && let Some(oldest) = self.asked.iter().min_by_key(|(_, next)| **next).map(|(ip, _)| *ip)
-        {
-            self.asked.remove(&oldest);
-            self.known.addresses.remove(&oldest);
-        }
-        self.asked.insert(ip, Instant::now() + ADDRESS_EVERY);
+        self.again(ip, ADDRESS_EVERY);
         let dns = self.dns.clone();
         self.asking.spawn(async move { Answer::Address(ip, within(confirmed(dns, ip)).await) });
     }
@@ -284,10 +321,16 @@ impl<D: Dns> Task<D> {
             }
             Answer::Address(ip, Err(error)) => {
                 tracing::debug!(client = %ip, error, "look up a client's name");
-                self.asked.insert(ip, Instant::now() + RETRY);
+                self.again(ip, RETRY);
             }
         }
         self.publish();
+    }
+
+    fn again(&mut self, ip: IpAddr, after: Duration) {
+        if let Some(asked) = self.asked.get_mut(&ip) {
+            asked.next = Instant::now() + after;
+        }
     }
 
     fn publish(&self) {

@@ -98,11 +98,11 @@ fn an_addresss_names_stay_while_nobody_answers() {
     let names = Names::nobody();
     let mut task = task(&names);
     let client = ip("10.0.0.1");
-    task.asked.insert(client, Instant::now() + ADDRESS_EVERY);
+    task.asked.insert(client, Asked { next: Instant::now() + ADDRESS_EVERY, proof: Proof::Proven });
     task.take(Answer::Address(client, Ok(vec!["a.lab".to_owned()])));
     task.take(Answer::Address(client, failed()));
     assert_eq!(names.known().names_of(client), Some(&["a.lab".to_owned()][..]));
-    assert!(task.asked[&client] <= Instant::now() + RETRY);
+    assert!(task.asked[&client].next <= Instant::now() + RETRY);
     task.take(Answer::Address(client, Ok(vec![])));
     assert_eq!(names.known().names_of(client), Some(&[][..]));
 }
@@ -136,11 +136,23 @@ async fn addresses_are_bounded() {
     let mut task = task(&names);
     for n in 0..ADDRESSES_MAX as u32 + 10 {
         let client = IpAddr::from((0x0a00_0000 + n).to_be_bytes());
-        task.ask_address(client);
+        task.wanted(client, Proof::Claimed);
         task.take(Answer::Address(client, Ok(vec![])));
     }
     assert!(task.asked.len() <= ADDRESSES_MAX);
     assert!(names.known().addresses.len() <= ADDRESSES_MAX);
+
+    // Whoever is connected takes a claimed one's place, and none of the claimed takes theirs.
+    let connected = [ip("192.0.2.1"), ip("10.0.0.0")];
+    connected.iter().for_each(|client| task.wanted(*client, Proof::Proven));
+    let all_claimed = 0x0b00_0000..0x0b00_0000 + 2 * ADDRESSES_MAX as u32;
+    all_claimed.for_each(|n| task.wanted(IpAddr::from(n.to_be_bytes()), Proof::Claimed));
+    assert!(connected.iter().all(|client| task.asked.contains_key(client)));
+    for n in 0..ADDRESSES_MAX as u32 {
+        task.wanted(IpAddr::from((0x0c00_0000 + n).to_be_bytes()), Proof::Proven);
+    }
+    task.wanted(ip("10.0.0.1"), Proof::Claimed);
+    assert!(!task.asked.contains_key(&ip("10.0.0.1")) && task.asked.len() == ADDRESSES_MAX);
 }
 
 /// The whole task: what a list wants to know is known a moment later.
@@ -165,6 +177,6 @@ async fn the_resolver_learns_what_it_is_asked() {
     for client in ["10.0.0.1", "10.0.0.7"] {
         let client = (ip(client), 700).into();
         timeout(Duration::from_secs(20), access.decided(client)).await.expect("the resolver answers");
-        assert_eq!(access.verdict(client, true), allowed, "{client}");
+        assert_eq!(access.verdict(client, Proof::Proven), allowed, "{client}");
     }
 }
