@@ -22,6 +22,7 @@
 //! Memory: the memtable and the frozen table are bounded by when checkpoints are taken, the cache by its
 //! options, redb by [`REDB_CACHE_BYTES`]; none grows with the number of files.
 
+mod backend;
 mod db;
 mod image;
 mod memtable;
@@ -41,6 +42,7 @@ use quick_cache::sync::Cache;
 use self::db::{Db, Snapshot};
 use self::memtable::Memtable;
 use super::OpenError;
+use crate::disk::Disk;
 use crate::log::{LogIndex, Term};
 
 pub use self::db::{FORMAT, REDB_CACHE_BYTES};
@@ -114,10 +116,14 @@ fn entry_bytes(key: &Bytes, value: Option<&Bytes>) -> u64 {
 }
 
 impl Kv {
-    /// Opens `path` (makes it where it is missing) and says which entry its last durable checkpoint stands at
-    /// (0, 0 when new). `cache_bytes` bounds clean values in memory.
-    pub fn open(path: &Path, cache_bytes: u64) -> Result<(Self, LogIndex, Term), OpenError> {
-        let (db, checkpoint) = Db::open(path)?;
+    /// Opens the file of this name (makes it where it is missing) and says which entry its last durable checkpoint stands
+    /// at (0, 0 when new). `cache_bytes` bounds clean values in memory.
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        name: &Path,
+        cache_bytes: u64,
+    ) -> Result<(Self, LogIndex, Term), OpenError> {
+        let (db, checkpoint) = Db::open(disk, name)?;
         let snapshot = Arc::new(db.snapshot()?);
         let layers = Layers { mem: Memtable::default(), frozen: None, snapshot, freezes: 0 };
         let entries = usize::try_from(cache_bytes / ENTRY_EXPECTED_BYTES).unwrap_or(usize::MAX);
