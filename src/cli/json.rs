@@ -104,6 +104,7 @@ fn counters(e: &ExportStatus) -> Value {
         "reply_cache_entries": e.reply_cache_entries,
         "reply_cache_bytes": e.reply_cache_bytes,
         "replies_evicted": e.replies_evicted,
+        "replies_evicted_early": e.replies_evicted_early,
         "last_evicted_age_s": e.last_evicted_age_s,
         "locks_held": e.locks_held,
         "lock_waiters": e.lock_waiters,

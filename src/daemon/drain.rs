@@ -33,7 +33,7 @@ impl AdminService {
         if peer.peer_drained_ns() != 0 {
             return Err(format!("node {other} is drained: `hanfs undrain {other}` first"));
         }
-        let served: Vec<Arc<Export>> = self.exports.all().into_iter().filter(|e| leads(e)).collect();
+        let served: Vec<Arc<Export>> = self.exports.all().into_iter().filter(leads).collect();
         for export in &served {
             if !export.with_group(|g| g.node_status().in_sync).unwrap_or(false) {
                 let path = &export.config().path;

@@ -185,11 +185,16 @@ const GAUGES: [(&str, &str, Gauge); 21] = [
 
 type Counter = fn(&ExportStatus) -> u64;
 
-const COUNTERS: [(&str, &str, Counter); 1] = [(
-    "reply_cache_evicted",
-    "Replies that had to go for newer ones since this process began; see hanfs_reply_cache_evicted_age_seconds",
-    |e| e.replies_evicted,
-)];
+const COUNTERS: [(&str, &str, Counter); 2] = [
+    ("reply_cache_evicted", "Replies that had to go for newer ones since this process began", |e| {
+        e.replies_evicted
+    }),
+    (
+        "reply_cache_evicted_early",
+        "Of these, those younger than 120 s: a client could have asked for them again",
+        |e| e.replies_evicted_early,
+    ),
+];
 
 impl Figures {
     fn seconds_since(&self, at_ns: u64) -> f64 {
@@ -323,6 +328,7 @@ mod tests {
             connections: 3,
             solo_since_ns: 1_500_000_000,
             replies_evicted: 7,
+            replies_evicted_early: 5,
             last_evicted_age_s: 12,
             checkpoint_at_ns: 8_000_000_000,
             crash_takeovers: Some(TakeoverCounts {
@@ -358,6 +364,7 @@ mod tests {
             "hanfs_checkpoint_age_seconds{export=\"/one\"} 2.0",
             "hanfs_clients{export=\"/one\"} 3.0",
             "hanfs_reply_cache_evicted_total{export=\"/one\"} 7",
+            "hanfs_reply_cache_evicted_early_total{export=\"/one\"} 5",
             "hanfs_reply_cache_evicted_age_seconds{export=\"/one\"} 12.0",
             "hanfs_takeovers_total{export=\"/one\",cause=\"crash\"} 3",
             "hanfs_takeovers_total{export=\"/one\",cause=\"planned\"} 0",

@@ -207,6 +207,7 @@ fn running(status: &mut ExportStatus, group: &Group, raft: &NodeStatus) {
     status.reply_cache_entries = fs.reply_cache_entries;
     status.reply_cache_bytes = fs.reply_cache_bytes;
     status.replies_evicted = fs.replies_evicted;
+    status.replies_evicted_early = fs.replies_evicted_early;
     status.last_evicted_age_s = fs.last_evicted_age_s;
     (status.locks_held, status.lock_waiters) = group.lock_counts();
     if raft.role == Role::Leader && !status.mirror.is_empty() {

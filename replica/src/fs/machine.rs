@@ -150,6 +150,7 @@ impl Fs {
             reply_cache_entries: replies,
             reply_cache_bytes: reply_bytes,
             replies_evicted: evicted.replies,
+            replies_evicted_early: evicted.early,
             last_evicted_age_s: evicted.last_age_s,
         }
     }

@@ -27,6 +27,9 @@ use super::rows::{Fields, REPLY_TAG, corrupt, reply_key};
 pub(crate) const ENTRIES_MAX: usize = 131_072;
 /// Bytes of rows kept. Part of the replicated format.
 pub(crate) const BYTES_MAX: u64 = 64 << 20;
+/// A reply that goes before this age, s, goes early: a Linux client that hears nothing asks again after 60 s, once more
+/// after another 60. Only counted: what goes is decided by count and bytes.
+const EARLY_S: u32 = 120;
 /// Format of the rows.
 const FORMAT: u8 = 1;
 
@@ -63,6 +66,8 @@ struct Kept {
 pub(crate) struct Evicted {
     /// How many.
     pub replies: u64,
+    /// Of these, those known to be younger than [`EARLY_S`].
+    pub early: u64,
     /// Age of the last one by the entries' clocks, s; 0: not known.
     pub last_age_s: u64,
 }
@@ -153,7 +158,12 @@ impl ReplyCache {
             }
             self.bytes -= u64::from(oldest.row_bytes);
             let age_s = if oldest.at_s == 0 { 0 } else { at_s.saturating_sub(oldest.at_s) };
-            self.evicted = Evicted { replies: self.evicted.replies + 1, last_age_s: age_s.into() };
+            let early = oldest.at_s != 0 && age_s < EARLY_S;
+            self.evicted = Evicted {
+                replies: self.evicted.replies + 1,
+                early: self.evicted.early + u64::from(early),
+                last_age_s: age_s.into(),
+            };
             evicted.push(reply_key(self.first));
             self.first += 1;
         }
@@ -227,13 +237,17 @@ mod tests {
         cache.entries_max = 10;
         (0..25).for_each(|xid| keep(&mut cache, &kv, xid, b"reply"));
         assert_eq!(kept(&cache, &kv), (15..25).collect::<Vec<_>>());
-        assert_eq!(cache.evicted(), Evicted { replies: 15, last_age_s: 10 });
+        assert_eq!(cache.evicted(), Evicted { replies: 15, early: 15, last_age_s: 10 });
         assert_eq!(cache.get(&kv, &key(20)).unwrap().unwrap(), "reply");
         cache.bytes_max = 1_000;
         keep(&mut cache, &kv, 30, &[0; 900]);
         assert_eq!(kept(&cache, &kv), [24, 30]);
         keep(&mut cache, &kv, 31, &[0; 5_000]);
         assert_eq!(kept(&cache, &kv), [31], "the newest stays in any case");
+        let before = cache.evicted();
+        keep(&mut cache, &kv, 31 + EARLY_S, &[0; 5_000]);
+        let late = Evicted { replies: before.replies + 1, early: before.early, last_age_s: EARLY_S.into() };
+        assert_eq!(cache.evicted(), late);
     }
 
     #[test]
@@ -254,7 +268,7 @@ mod tests {
         keep(&mut again, &kv, 40, b"reply");
         assert_eq!(
             again.evicted(),
-            Evicted { replies: 1, last_age_s: 0 },
+            Evicted { replies: 1, early: 0, last_age_s: 0 },
             "how old it was is not in its row"
         );
     }
