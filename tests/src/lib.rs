@@ -3,3 +3,4 @@
 pub mod binary;
 pub mod lab;
 pub mod pair;
+pub mod raw;

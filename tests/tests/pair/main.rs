@@ -9,5 +9,6 @@ mod damage;
 mod full;
 mod kill;
 mod memory;
+mod once;
 mod reload;
 mod strangers;
