@@ -100,6 +100,13 @@ pub struct Lab {
 impl Lab {
     /// Makes the network, the virtual machine `c1`, and a fresh cluster that is not started yet.
     pub fn up() -> Self {
+        let lab = Self::without_clients();
+        lab.start_client("c1");
+        lab
+    }
+
+    /// The same without a virtual machine: for probes (`crate::probe`). What the nodes say to each other goes over their own link.
+    pub fn without_clients() -> Self {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab");
         let root = std::env::var("HANFS_LAB_DIR").unwrap_or_else(|_| "/tmp/hanfs-lab".into());
         let dir = Path::new(&root).join("cluster");
@@ -109,7 +116,6 @@ impl Lab {
         lab.script("vm.py", &["stop-all"]);
         lab.script("net.sh", &["down"]);
         lab.must("net.sh", &["up"]);
-        lab.start_client("c1");
         lab.configure();
         lab
     }
@@ -217,6 +223,11 @@ impl Lab {
         self.start_node(name);
     }
 
+    /// A command of `net.sh`.
+    pub fn net(&self, args: &[&str]) {
+        self.must("net.sh", args);
+    }
+
     /// SIGKILL to the server process of a node; its guardian lives.
     pub fn kill_server(&self, name: &str) {
         self.signal_server(name, rustix::process::Signal::KILL);
@@ -293,7 +304,8 @@ impl Lab {
         });
     }
 
-    fn is_served(&self, path: &str, node: &str, protected: bool) -> bool {
+    /// See [`Self::wait_served`].
+    pub fn is_served(&self, path: &str, node: &str, protected: bool) -> bool {
         let Some(export) = self.export(node, path) else { return false };
         export["serving"] == true
             && export["vip_held"] == true
@@ -447,6 +459,10 @@ fn adapt(toml: &str, dir: &Path) -> String {
     let mut out = String::new();
     for line in toml.lines() {
         let line = match line.trim() {
+            "# replication = \"IP:PORT\"" if !out.contains("10.78.0.11") => {
+                "replication = \"10.78.0.11:7400\"".to_owned()
+            }
+            "# replication = \"IP:PORT\"" => "replication = \"10.78.0.12:7400\"".to_owned(),
             "data = \"/var/lib/hanfs\"" if !out.contains("data-a") => {
                 format!("data = \"{}/data-a\"", dir.display())
             }

@@ -3,4 +3,5 @@
 pub mod binary;
 pub mod lab;
 pub mod pair;
+pub mod probe;
 pub mod raw;
