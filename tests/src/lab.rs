@@ -17,7 +17,11 @@ pub const EXPORTS: [(&str, &str, &str); 2] = [("/one", "a", "10.77.0.100"), ("/t
 
 /// A pause this long is of another kind than a takeover: a client that nobody tells of a lost connection waits for 60 s. It is no
 /// bound on a takeover, for the machine may be slow and emulates the client. Milliseconds.
-const PAUSE_MS_MAX: u64 = 15_000;
+pub const PAUSE_MS_MAX: u64 = 15_000;
+/// A load without an end ends all the same, seconds.
+const LOAD_S_MAX: u32 = 7200;
+/// Looked at before a load, so that the mounts are awake.
+const LOAD_DIRS: &str = "/mnt/one /mnt/two";
 /// How long a load runs before something happens to it.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -33,12 +37,18 @@ pub struct Kind {
     pub mend: fn(&mut Lab),
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind {
         name: "killed",
         what: "server process killed, its guardian lives",
         happen: |lab| lab.kill_server("a"),
         mend: |_| (),
+    },
+    Kind {
+        name: "cut",
+        what: "node cut off without a word, its processes live",
+        happen: |lab| lab.net(&["cut", "a"]),
+        mend: |lab| lab.net(&["heal", "a"]),
     },
     Kind {
         name: "node",
@@ -255,6 +265,18 @@ impl Lab {
         }
     }
 
+    /// Runs any command in a node's namespace; its output.
+    pub fn in_node(&self, node: &str, command: &[&str]) -> String {
+        let out = Command::new("ip")
+            .args(["netns", "exec", &format!("hanfs-{node}")])
+            .args(command)
+            .stdin(Stdio::null())
+            .output()
+            .expect("run a command in a namespace");
+        assert!(out.status.success(), "on {node}: {command:?}: {}", text(&out));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
     /// Runs a program of the cluster's in a node's namespace, as an administrator there would.
     pub fn hanfs(&self, node: &str, args: &[&str]) -> Output {
         Command::new("ip")
@@ -399,6 +421,42 @@ impl Lab {
         pause
     }
 
+    /// Begins the same work without an end ([`Self::stop_load`]), for many events in a row.
+    pub fn start_load(&self, name: &str) -> VmLoad {
+        let client = self.access("c1");
+        let asked = wall_s();
+        let said = self.client(60, &format!("rm -f /root/stop; date +%s.%N; ls {LOAD_DIRS} >/dev/null"));
+        let ahead = said.trim().parse::<f64>().expect("a time") - (asked + wall_s()) / 2.0;
+        let script = format!(
+            "w() {{ python3 /root/writer.py \"$@\"; }}
+             w work /mnt/one/{name} {LOAD_S_MAX} /root/one.json /root/stop & p=$!
+             w work /mnt/two/{name} {LOAD_S_MAX} /root/two.json /root/stop && wait $p &&
+             w verify /root/one.json && w verify /root/two.json && rm -r /mnt/one/{name} /mnt/two/{name}"
+        );
+        let thread = std::thread::spawn(move || client.run(LOAD_S_MAX + 600, &script));
+        // Not by the clock: an emulated machine may take long to begin.
+        let working = format!("[ -e /mnt/one/{name}/f00002 ] && [ -e /mnt/two/{name}/f00002 ]");
+        self.client(120, &format!("until {working}; do sleep 0.2; done"));
+        VmLoad { name: name.to_owned(), ahead, thread }
+    }
+
+    /// Ends it; what its programs were told is compared with what is there, and removed.
+    pub fn stop_load(&self, load: VmLoad) -> VmSaw {
+        self.client(60, "touch /root/stop");
+        let out = load.thread.join().expect("the load ran");
+        assert!(out.status.success(), "{}: {}\n{}", load.name, text(&out), self.describe());
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        let mut saw = VmSaw { rounds: 0, slow: Vec::new() };
+        for line in said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            saw.rounds += line["rounds"].as_u64().unwrap_or_default();
+            let slow = line["slow"].as_array().cloned().unwrap_or_default();
+            let pairs = slow.iter().filter_map(|pair| Some((pair[0].as_f64()?, pair[1].as_u64()?)));
+            saw.slow.extend(pairs.map(|(from, ms)| (from - load.ahead, ms)));
+        }
+        assert!(saw.rounds > 0, "{}: it did nothing\n{said}", load.name);
+        saw
+    }
+
     /// Gives every export back to its home that is not there, and waits until all are protected.
     pub fn give_back(&self) {
         for (path, home, _) in EXPORTS {
@@ -425,6 +483,35 @@ impl Lab {
             );
         }
     }
+}
+
+/// A load that runs on the client VM.
+pub struct VmLoad {
+    name: String,
+    /// By how much the VM's clock is ahead of ours, seconds.
+    ahead: f64,
+    thread: std::thread::JoinHandle<Output>,
+}
+
+/// What the client VM's programs saw.
+pub struct VmSaw {
+    /// Rounds of some ten operations.
+    pub rounds: u64,
+    /// Operations over 50 ms: when they began by our clock ([`wall_s`]), and ms.
+    slow: Vec<(f64, u64)>,
+}
+
+impl VmSaw {
+    /// The longest operation that was under way between these times, ms.
+    pub fn longest_ms(&self, from: f64, to: f64) -> u64 {
+        let during = self.slow.iter().filter(|(at, ms)| *at < to && at + *ms as f64 / 1000.0 > from);
+        during.map(|(_, ms)| *ms).max().unwrap_or_default()
+    }
+}
+
+/// Seconds since 1970.
+pub fn wall_s() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// A client VM.

@@ -32,7 +32,7 @@ const READ: u32 = 6;
 const WRITE: u32 = 7;
 const CREATE: u32 = 8;
 /// NFS and MOUNT in the lab.
-const PORT: u16 = 2049;
+pub const PORT: u16 = 2049;
 /// Bytes of an entry.
 const ENTRY: u64 = 8;
 /// Bytes of one READ of a whole log.
@@ -372,6 +372,11 @@ impl VipWatch {
         };
         let watchers = [watch("a", &hosts[0]), watch("b", &hosts[1])];
         Self { hosts, _watchers: watchers }
+    }
+
+    /// When it was first seen on node `b` after then.
+    pub fn on_b_since(&self, since: Instant) -> Option<Instant> {
+        self.hosts[1].lock().iter().map(|seen| seen.0).find(|from| *from >= since)
     }
 
     /// How long it was seen on both since then, at most in one piece.
