@@ -20,8 +20,10 @@ pub const EXPORTS: [(&str, &str, &str); 2] = [("/one", "a", "10.77.0.100"), ("/t
 pub const PAUSE_MS_MAX: u64 = 15_000;
 /// A load without an end ends all the same, seconds.
 const LOAD_S_MAX: u32 = 7200;
-/// Looked at before a load, so that the mounts are awake.
-const LOAD_DIRS: &str = "/mnt/one /mnt/two";
+/// How often a client is asked for its time: the quickest answer counts.
+const CLOCK_SAMPLES: usize = 5;
+/// By how much a client's clock, as we know it, may be wrong: an operation belongs to an event that it began this long before.
+const CLOCK_ERROR_S: f64 = 0.3;
 /// How long a load runs before something happens to it.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -421,12 +423,24 @@ impl Lab {
         pause
     }
 
+    /// By how much a client's clock is ahead of ours, seconds.
+    fn clock_ahead(&self, client: &str) -> f64 {
+        let sample = |_| {
+            let asked = wall_s();
+            let said = self.on(client, 60, "date +%s.%N");
+            let answered = wall_s();
+            let there: f64 = said.trim().parse().expect("a time");
+            (answered - asked, there - (asked + answered) / 2.0)
+        };
+        let samples = (0..CLOCK_SAMPLES).map(sample);
+        samples.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, ahead)| ahead)
+    }
+
     /// Begins the same work without an end ([`Self::stop_load`]), for many events in a row.
     pub fn start_load(&self, name: &str) -> VmLoad {
         let client = self.access("c1");
-        let asked = wall_s();
-        let said = self.client(60, &format!("rm -f /root/stop; date +%s.%N; ls {LOAD_DIRS} >/dev/null"));
-        let ahead = said.trim().parse::<f64>().expect("a time") - (asked + wall_s()) / 2.0;
+        self.client(60, "rm -f /root/stop");
+        let ahead = self.clock_ahead("c1");
         let script = format!(
             "w() {{ python3 /root/writer.py \"$@\"; }}
              w work /mnt/one/{name} {LOAD_S_MAX} /root/one.json /root/stop & p=$!
@@ -502,9 +516,10 @@ pub struct VmSaw {
 }
 
 impl VmSaw {
-    /// The longest operation that was under way between these times, ms.
+    /// The longest operation that began between these times, ms. What waits for an event began with it or just before.
     pub fn longest_ms(&self, from: f64, to: f64) -> u64 {
-        let during = self.slow.iter().filter(|(at, ms)| *at < to && at + *ms as f64 / 1000.0 > from);
+        let (from, to) = (from - CLOCK_ERROR_S, to - CLOCK_ERROR_S);
+        let during = self.slow.iter().filter(|(at, _)| (from..to).contains(at));
         during.map(|(_, ms)| *ms).max().unwrap_or_default()
     }
 }

@@ -94,6 +94,8 @@ struct Log {
     file: nfs_fh3,
     /// Highest entry that was acknowledged; 0: none.
     acked: AtomicU64,
+    /// When the last question of its probe left that was answered.
+    read: Mutex<Option<Instant>>,
 }
 
 fn value(probe: usize, entry: u64) -> [u8; 8] {
@@ -132,7 +134,12 @@ impl Board {
             ask(&mut connection, xid, NFS, CREATE, &pack(&CREATE3args { where_: at(), how }))?;
             let found = ask(&mut connection, xid, NFS, LOOKUP, &pack(&LOOKUP3args { what: at() }))?;
             let file = nfs_fh3::unpack(&mut &found[HEADER_BYTES + 4..]).map_err(|_| broken("LOOKUP"))?.0;
-            logs.push(Log { name: (*name).to_owned(), file, acked: AtomicU64::new(0) });
+            logs.push(Log {
+                name: (*name).to_owned(),
+                file,
+                acked: AtomicU64::new(0),
+                read: Mutex::default(),
+            });
         }
         Ok(Arc::new(Self { server, logs, acks: Mutex::default(), wrong: Mutex::default() }))
     }
@@ -146,6 +153,12 @@ impl Board {
             .filter(|a| a.probe == probe && a.sent >= since)
             .cloned()
             .collect()
+    }
+
+    /// Anything that a probe sent at or after this instant was answered, a change or a question.
+    pub fn is_answered_since(&self, probe: usize, since: Instant) -> bool {
+        let read = *self.logs[probe].read.lock();
+        read.is_some_and(|sent| sent >= since) || !self.acks_since(probe, since).is_empty()
     }
 
     /// What was wrong so far. Two primaries at once: one acknowledges a call that left after the next one had acknowledged another.
@@ -288,7 +301,16 @@ impl Work {
         self.connection.as_mut().ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
+    /// Both, whatever becomes of the first: a server that cannot write any more might still answer questions.
     fn round(&mut self) -> io::Result<()> {
+        let read = (0..self.board.logs.len()).try_for_each(|other| self.read_newest(other));
+        if read.is_err() {
+            self.connection = None;
+        }
+        self.write_next().and(read)
+    }
+
+    fn write_next(&mut self) -> io::Result<()> {
         let board = self.board.clone();
         let log = &board.logs[self.probe];
         let entry = log.acked.load(Ordering::SeqCst) + 1;
@@ -314,7 +336,7 @@ impl Work {
         let primary = tail(&reply)?;
         board.acks.lock().push(Ack { probe, entry, primary, sent, answered });
         log.acked.store(entry, Ordering::SeqCst);
-        (0..board.logs.len()).try_for_each(|other| self.read_newest(other))
+        Ok(())
     }
 
     /// What was acknowledged to anybody before this question leaves must be in its answer.
@@ -327,8 +349,9 @@ impl Work {
         }
         self.xid += 1;
         let args = READ3args { file: log.file.clone(), offset: entry * ENTRY, count: ENTRY as u32 };
-        let xid = self.xid;
+        let (xid, sent) = (self.xid, Instant::now());
         let reply = ask(self.connect()?, xid, NFS, READ, &pack(&args))?;
+        *board.logs[self.probe].read.lock() = Some(sent);
         if tail(&reply)? != value(other, entry) {
             return Err(broken(&format!(
                 "entry {entry} of {:?} had been acknowledged and is not there",

@@ -214,7 +214,12 @@ impl Matrix {
                 .enumerate()
         {
             let answers = self.board.acks_since(probe, look).len();
-            assert_eq!(answers > 0, may, "{name}: {who}: {answers} answers\n{}", self.lab.describe());
+            let right = if may { answers > 0 } else { !self.board.is_answered_since(probe, look) };
+            assert!(
+                right,
+                "{name}: {who} may be answered: {may}; {answers} writes were\n{}",
+                self.lab.describe()
+            );
         }
         let outage = self.first_answer(if cell.served() { CLIENT } else { server.unwrap_or(CLIENT) }, cut);
         let both = self.vip.on_both_since(began);
