@@ -17,7 +17,13 @@ pub const EXPORTS: [(&str, &str, &str); 2] = [("/one", "a", "10.77.0.100"), ("/t
 
 /// A pause this long is of another kind than a takeover: a client that nobody tells of a lost connection waits for 60 s. It is no
 /// bound on a takeover, for the machine may be slow and emulates the client. Milliseconds.
-const PAUSE_MS_MAX: u64 = 15_000;
+pub const PAUSE_MS_MAX: u64 = 15_000;
+/// A load without an end ends all the same, seconds.
+const LOAD_S_MAX: u32 = 7200;
+/// How often a client is asked for its time: the quickest answer counts.
+const CLOCK_SAMPLES: usize = 5;
+/// By how much a client's clock, as we know it, may be wrong: an operation belongs to an event that it began this long before.
+const CLOCK_ERROR_S: f64 = 0.3;
 /// How long a load runs before something happens to it.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -33,12 +39,18 @@ pub struct Kind {
     pub mend: fn(&mut Lab),
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind {
         name: "killed",
         what: "server process killed, its guardian lives",
         happen: |lab| lab.kill_server("a"),
         mend: |_| (),
+    },
+    Kind {
+        name: "cut",
+        what: "node cut off without a word, its processes live",
+        happen: |lab| lab.net(&["cut", "a"]),
+        mend: |lab| lab.net(&["heal", "a"]),
     },
     Kind {
         name: "node",
@@ -100,6 +112,13 @@ pub struct Lab {
 impl Lab {
     /// Makes the network, the virtual machine `c1`, and a fresh cluster that is not started yet.
     pub fn up() -> Self {
+        let lab = Self::without_clients();
+        lab.start_client("c1");
+        lab
+    }
+
+    /// The same without a virtual machine: for probes (`crate::probe`). What the nodes say to each other goes over their own link.
+    pub fn without_clients() -> Self {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab");
         let root = std::env::var("HANFS_LAB_DIR").unwrap_or_else(|_| "/tmp/hanfs-lab".into());
         let dir = Path::new(&root).join("cluster");
@@ -109,7 +128,6 @@ impl Lab {
         lab.script("vm.py", &["stop-all"]);
         lab.script("net.sh", &["down"]);
         lab.must("net.sh", &["up"]);
-        lab.start_client("c1");
         lab.configure();
         lab
     }
@@ -217,6 +235,11 @@ impl Lab {
         self.start_node(name);
     }
 
+    /// A command of `net.sh`.
+    pub fn net(&self, args: &[&str]) {
+        self.must("net.sh", args);
+    }
+
     /// SIGKILL to the server process of a node; its guardian lives.
     pub fn kill_server(&self, name: &str) {
         self.signal_server(name, rustix::process::Signal::KILL);
@@ -242,6 +265,18 @@ impl Lab {
         if let Some(child) = self.witness.take() {
             kill_tree(child);
         }
+    }
+
+    /// Runs any command in a node's namespace; its output.
+    pub fn in_node(&self, node: &str, command: &[&str]) -> String {
+        let out = Command::new("ip")
+            .args(["netns", "exec", &format!("hanfs-{node}")])
+            .args(command)
+            .stdin(Stdio::null())
+            .output()
+            .expect("run a command in a namespace");
+        assert!(out.status.success(), "on {node}: {command:?}: {}", text(&out));
+        String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
     /// Runs a program of the cluster's in a node's namespace, as an administrator there would.
@@ -293,7 +328,8 @@ impl Lab {
         });
     }
 
-    fn is_served(&self, path: &str, node: &str, protected: bool) -> bool {
+    /// See [`Self::wait_served`].
+    pub fn is_served(&self, path: &str, node: &str, protected: bool) -> bool {
         let Some(export) = self.export(node, path) else { return false };
         export["serving"] == true
             && export["vip_held"] == true
@@ -387,6 +423,54 @@ impl Lab {
         pause
     }
 
+    /// By how much a client's clock is ahead of ours, seconds.
+    fn clock_ahead(&self, client: &str) -> f64 {
+        let sample = |_| {
+            let asked = wall_s();
+            let said = self.on(client, 60, "date +%s.%N");
+            let answered = wall_s();
+            let there: f64 = said.trim().parse().expect("a time");
+            (answered - asked, there - (asked + answered) / 2.0)
+        };
+        let samples = (0..CLOCK_SAMPLES).map(sample);
+        samples.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, ahead)| ahead)
+    }
+
+    /// Begins the same work without an end ([`Self::stop_load`]), for many events in a row.
+    pub fn start_load(&self, name: &str) -> VmLoad {
+        let client = self.access("c1");
+        self.client(60, "rm -f /root/stop");
+        let ahead = self.clock_ahead("c1");
+        let script = format!(
+            "w() {{ python3 /root/writer.py \"$@\"; }}
+             w work /mnt/one/{name} {LOAD_S_MAX} /root/one.json /root/stop & p=$!
+             w work /mnt/two/{name} {LOAD_S_MAX} /root/two.json /root/stop && wait $p &&
+             w verify /root/one.json && w verify /root/two.json && rm -r /mnt/one/{name} /mnt/two/{name}"
+        );
+        let thread = std::thread::spawn(move || client.run(LOAD_S_MAX + 600, &script));
+        // Not by the clock: an emulated machine may take long to begin.
+        let working = format!("[ -e /mnt/one/{name}/f00002 ] && [ -e /mnt/two/{name}/f00002 ]");
+        self.client(120, &format!("until {working}; do sleep 0.2; done"));
+        VmLoad { name: name.to_owned(), ahead, thread }
+    }
+
+    /// Ends it; what its programs were told is compared with what is there, and removed.
+    pub fn stop_load(&self, load: VmLoad) -> VmSaw {
+        self.client(60, "touch /root/stop");
+        let out = load.thread.join().expect("the load ran");
+        assert!(out.status.success(), "{}: {}\n{}", load.name, text(&out), self.describe());
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        let mut saw = VmSaw { rounds: 0, slow: Vec::new() };
+        for line in said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            saw.rounds += line["rounds"].as_u64().unwrap_or_default();
+            let slow = line["slow"].as_array().cloned().unwrap_or_default();
+            let pairs = slow.iter().filter_map(|pair| Some((pair[0].as_f64()?, pair[1].as_u64()?)));
+            saw.slow.extend(pairs.map(|(from, ms)| (from - load.ahead, ms)));
+        }
+        assert!(saw.rounds > 0, "{}: it did nothing\n{said}", load.name);
+        saw
+    }
+
     /// Gives every export back to its home that is not there, and waits until all are protected.
     pub fn give_back(&self) {
         for (path, home, _) in EXPORTS {
@@ -413,6 +497,36 @@ impl Lab {
             );
         }
     }
+}
+
+/// A load that runs on the client VM.
+pub struct VmLoad {
+    name: String,
+    /// By how much the VM's clock is ahead of ours, seconds.
+    ahead: f64,
+    thread: std::thread::JoinHandle<Output>,
+}
+
+/// What the client VM's programs saw.
+pub struct VmSaw {
+    /// Rounds of some ten operations.
+    pub rounds: u64,
+    /// Operations over 50 ms: when they began by our clock ([`wall_s`]), and ms.
+    slow: Vec<(f64, u64)>,
+}
+
+impl VmSaw {
+    /// The longest operation that began between these times, ms. What waits for an event began with it or just before.
+    pub fn longest_ms(&self, from: f64, to: f64) -> u64 {
+        let (from, to) = (from - CLOCK_ERROR_S, to - CLOCK_ERROR_S);
+        let during = self.slow.iter().filter(|(at, _)| (from..to).contains(at));
+        during.map(|(_, ms)| *ms).max().unwrap_or_default()
+    }
+}
+
+/// Seconds since 1970.
+pub fn wall_s() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// A client VM.
@@ -447,6 +561,10 @@ fn adapt(toml: &str, dir: &Path) -> String {
     let mut out = String::new();
     for line in toml.lines() {
         let line = match line.trim() {
+            "# replication = \"IP:PORT\"" if !out.contains("10.78.0.11") => {
+                "replication = \"10.78.0.11:7400\"".to_owned()
+            }
+            "# replication = \"IP:PORT\"" => "replication = \"10.78.0.12:7400\"".to_owned(),
             "data = \"/var/lib/hanfs\"" if !out.contains("data-a") => {
                 format!("data = \"{}/data-a\"", dir.display())
             }

@@ -2,4 +2,7 @@
 
 pub mod binary;
 pub mod lab;
+pub mod native;
 pub mod pair;
+pub mod probe;
+pub mod raw;

@@ -64,6 +64,11 @@ type Result<T> = std::result::Result<T, ClientError>;
 impl Load {
     /// So many workers, in directories whose names begin with `label`.
     pub async fn start(target: &Target, label: &str, workers: usize) -> Self {
+        Self::start_paced(target, label, workers, Duration::ZERO).await
+    }
+
+    /// The same, and each rests so long after a round: for who is to notice pauses and not to wear the machine out.
+    pub async fn start_paced(target: &Target, label: &str, workers: usize, rest: Duration) -> Self {
         let mut load = Self {
             target: target.clone(),
             stats: Arc::new(Stats::default()),
@@ -74,7 +79,7 @@ impl Load {
         for number in 0..workers {
             let worker = Worker::new(target, &load.stats, format!("{label}-{number}")).await;
             let worker = worker.expect("begin a load");
-            load.workers.push(tokio::spawn(worker.run(load.rounds.clone(), load.stop.clone())));
+            load.workers.push(tokio::spawn(worker.run(load.rounds.clone(), load.stop.clone(), rest)));
         }
         load
     }
@@ -161,7 +166,7 @@ impl Worker {
         Ok(Self { session, name, dir, kept, large, pieces, error: None })
     }
 
-    async fn run(mut self, rounds: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Self {
+    async fn run(mut self, rounds: Arc<AtomicU64>, stop: Arc<AtomicBool>, rest: Duration) -> Self {
         let mut round = 0;
         while !stop.load(Ordering::Relaxed) {
             if let Err(error) = self.round(round).await {
@@ -170,6 +175,9 @@ impl Worker {
             }
             round += 1;
             rounds.fetch_add(1, Ordering::Relaxed);
+            if !rest.is_zero() {
+                tokio::time::sleep(rest).await;
+            }
         }
         self
     }

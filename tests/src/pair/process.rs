@@ -42,6 +42,16 @@ impl Process {
         server
     }
 
+    /// SIGSTOP to the server alone: its kernel goes on acknowledging what clients and peer send, nobody reads it.
+    pub fn stop_server(&self) {
+        signal(self.server().expect("the guardian has a server"), Signal::STOP);
+    }
+
+    /// SIGCONT after [`Self::stop_server`].
+    pub fn continue_server(&self) {
+        signal(self.server().expect("the guardian has a server"), Signal::CONT);
+    }
+
     /// SIGHUP: read the configuration anew.
     pub fn hang_up(&self) {
         signal(self.child.id(), Signal::HUP);

@@ -18,7 +18,7 @@ const PEER_PORT: u16 = 7400;
 const NFS_PORT: u16 = 20_490;
 /// Longer than the product's defaults: a machine that runs tests is busier than one that serves files, and no
 /// scenario is about a takeover that nobody caused.
-const TIMING: &str = "ping_ms = 50\nlease_ms = 1500\npromise_ms = 1600\ndetect_ms = 1700";
+pub const TIMING: &str = "ping_ms = 50\nlease_ms = 1500\npromise_ms = 1600\ndetect_ms = 1700";
 
 /// See the module.
 #[derive(Clone)]
@@ -35,6 +35,8 @@ pub struct Shape {
     pub arbiter: String,
     /// Lines of `[limits]`.
     pub limits: &'static str,
+    /// Lines of `[timing]`.
+    pub timing: &'static str,
 }
 
 impl Default for Shape {
@@ -46,6 +48,7 @@ impl Default for Shape {
             durability: Durability::Disk,
             arbiter: String::new(),
             limits: "cache_mb = 16",
+            timing: TIMING,
         }
     }
 }
@@ -67,7 +70,7 @@ impl Shape {
 
     fn adapt(&self, text: &str) -> String {
         let mut text = text
-            .replace("[timing]\n", &format!("[timing]\n{TIMING}\n"))
+            .replace("[timing]\n", &format!("[timing]\n{}\n", self.timing))
             .replace("[limits]\n", &format!("[limits]\n{}\n", self.limits));
         if !self.arbiter.is_empty() {
             text = text.replace("kind = \"none\"", &self.arbiter);

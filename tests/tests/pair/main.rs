@@ -10,5 +10,6 @@ mod drill;
 mod full;
 mod kill;
 mod memory;
+mod once;
 mod reload;
 mod strangers;

@@ -8,6 +8,7 @@ use super::harness::{
     Export, call, create, create_how, link, mkdir, mknod, remove, rename, rmdir, root, setattr, size, status,
     symlink, write,
 };
+use crate::fs::reply_cache::{BYTES_MAX, ENTRIES_MAX};
 use crate::fs::{Status, ftype};
 use proto::op::create::How;
 
@@ -110,4 +111,31 @@ fn exclusive_create_knows_its_verifier_until_the_first_change() {
     assert_eq!(export.status(create_how(dir, "f", How::Exclusive, 8)), Status::Exist);
     export.run(setattr(file, Some(Sattr { mode: Some(0o600), ..Sattr::default() })));
     assert_eq!(export.status(create_how(dir, "f", How::Exclusive, 7)), Status::Exist);
+}
+
+#[test]
+fn the_oldest_reply_goes_when_one_more_than_the_limit_is_kept() {
+    let mut export = Export::new();
+    let dir = export.root();
+    let make = |export: &mut Export, n| {
+        let op = export.op(root(), create_how(dir, &format!("f{n}"), How::Guarded, 0));
+        export.apply_op(with_call(op, call(n)), b"")
+    };
+    let first = [make(&mut export, 0), make(&mut export, 1)];
+    let file = export.make(create(dir, "changed", None));
+    let mode = |n| setattr(file, Some(Sattr { mode: Some(n & 0o777), ..Sattr::default() }));
+    let limit = ENTRIES_MAX as u32;
+    for n in 2..limit {
+        let op = export.op(root(), mode(n));
+        export.apply_op(with_call(op, call(n)), b"");
+    }
+    assert_eq!(export.fs.progress().reply_cache_entries, u64::from(limit));
+    assert_eq!(make(&mut export, 0), first[0], "the limit itself is not past it");
+    let op = export.op(root(), mode(limit));
+    export.apply_op(with_call(op, call(limit)), b"");
+    let progress = export.fs.progress();
+    assert_eq!(progress.reply_cache_entries, u64::from(limit));
+    assert!(progress.reply_cache_bytes <= BYTES_MAX);
+    assert_eq!(make(&mut export, 1), first[1], "the second oldest is still there");
+    assert_eq!(status(&make(&mut export, 0)), Status::Exist, "the oldest is forgotten, so it is a new call");
 }
