@@ -34,6 +34,9 @@ pub enum Command {
     /// The part of a node that `serve` starts and watches
     #[command(hide = true)]
     Server,
+    /// The part of a node that takes its addresses down when the rest of it is killed
+    #[command(hide = true)]
+    Sentinel,
     /// Run the witness
     Witness,
     /// How the cluster is: one line of health and its reason, then the details

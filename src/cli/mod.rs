@@ -53,6 +53,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve => daemon(&setup, crate::daemon::serve),
         Command::Server => daemon(&setup, crate::daemon::server),
+        Command::Sentinel => Ok(crate::daemon::sentinel()),
         Command::Witness => {
             setup::init_tracing()?;
             Ok(critical_if_failed(crate::daemon::witness(setup.load()?)))

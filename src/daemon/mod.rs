@@ -26,6 +26,6 @@ mod verdict;
 mod witness;
 mod witness_link;
 
-pub use guardian::serve;
+pub use guardian::{sentinel, serve};
 pub use server::server;
 pub use witness::witness;

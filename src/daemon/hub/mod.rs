@@ -370,6 +370,7 @@ impl Hub {
     fn peer_guardian(&mut self, event: guardian_event::Kind) {
         match event {
             guardian_event::Kind::Hello(_) => {}
+            guardian_event::Kind::Ping(_) => self.policy(PolicyInput::PeerGuardianHeard),
             // Of an earlier process: the one that is connected now is alive.
             guardian_event::Kind::ServerGone(id) if id != self.peer_process_id => {}
             guardian_event::Kind::ServerGone(_) => {
