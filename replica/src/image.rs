@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::peer::{
-    Entry as WireEntry, ImageContent, ImageEnd, ImageLog, ImagePart, ImageRow, ImageRows, ImageStart,
+    Entry as WireEntry, ImageContent, ImageEnd, ImageLog, ImagePart, ImageRow, ImageRows, ImageStart, LogMark,
     image_part,
 };
 
 use crate::disk::RealDisk;
+use crate::divergent::MARKS_MAX;
 use crate::fs::Fs;
 use crate::fs::content::{Content, ContentWriter, DIRS};
 use crate::fs::kv::KvWriter;
@@ -34,6 +35,13 @@ const APPLY_MAX: Duration = Duration::from_secs(30);
 const APPLY_LOOK: Duration = Duration::from_millis(5);
 /// Name of the file that says that a received image is whole.
 const COMPLETE: &str = "complete";
+
+/// Within a received image: what of the old copy is kept, each under the name that it gets in `DATA/divergent`.
+const KEPT: &str = "kept";
+/// In one of those: the old copy itself is to be moved there, whole, under the name [`KEPT_COPY`].
+const KEEP_COPY: &str = "keep-copy";
+/// See [`KEEP_COPY`].
+pub const KEPT_COPY: &str = "copy";
 
 /// Why a copy failed. The export's old directory, if any, is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +97,9 @@ pub fn send(
         history: status.history,
         files: progress.files,
         bytes: progress.bytes_used,
+        parent_history: status.parent.0,
+        parent_end: Some(mark(status.parent.1)),
+        marks: newest(reader.marks()),
     })))?;
     loop {
         let rows = image.next_batch(PART_BYTES).map_err(store("read the checkpoint"))?;
@@ -114,6 +125,15 @@ pub fn send(
     }
     sink(part(image_part::Kind::End(ImageEnd { index: last.0, term: last.1 })))?;
     Ok((end, after_end))
+}
+
+fn mark((index, term): (LogIndex, Term)) -> LogMark {
+    LogMark { index, term }
+}
+
+fn newest(marks: Vec<(LogIndex, Term)>) -> Vec<LogMark> {
+    let skipped = marks.len().saturating_sub(MARKS_MAX);
+    marks.into_iter().skip(skipped).map(mark).collect()
 }
 
 /// Waits until everything is applied that the log held when the copy began, and says how far it is. What the receiver had
@@ -242,6 +262,24 @@ impl Receiver {
         })
     }
 
+    /// What the source said first.
+    pub fn start(&self) -> &ImageStart {
+        &self.start
+    }
+
+    /// A new directory for what is to be kept of the old copy. It becomes `DATA/divergent/NAME` when the copy is put in place, and
+    /// goes with the copy if that fails. What is written there must be durable before the last part.
+    pub fn keep(&self, name: &str) -> Result<PathBuf, ImageError> {
+        let dir = self.incoming.join(KEPT).join(name);
+        std::fs::create_dir_all(&dir).map_err(store("make a directory for what is kept"))?;
+        Ok(dir)
+    }
+
+    /// Keeps the old copy as a whole: it is moved to `DATA/divergent/NAME/copy` instead of being removed.
+    pub fn keep_copy(&self, name: &str) -> Result<(), ImageError> {
+        std::fs::write(self.keep(name)?.join(KEEP_COPY), []).map_err(store("mark what is kept"))
+    }
+
     /// The next part. True: that was the end, and the copy is durable: [`install`] it.
     pub fn part(&mut self, part: ImagePart) -> Result<bool, ImageError> {
         match part.kind {
@@ -312,6 +350,7 @@ impl Receiver {
         wal.append(Some(&self.state), &[]).map_err(store("append to the log"))?;
         wal.sync().map_err(store("sync the log"))?;
         drop(wal);
+        sync_kept(&self.incoming.join(KEPT)).map_err(store("sync what is kept of the old copy"))?;
         std::fs::write(self.incoming.join(COMPLETE), []).map_err(store("mark the copy"))?;
         sync_dir(&self.incoming).map_err(store("sync the copy"))?;
         if let Some(parent) = self.incoming.parent() {
@@ -321,13 +360,22 @@ impl Receiver {
     }
 }
 
+/// Where what was kept of replaced copies is, for an export's directory `DATA/exports/UUID`: `DATA/divergent`.
+pub fn kept_dir(dir: &Path) -> PathBuf {
+    dir.parent().and_then(Path::parent).unwrap_or(dir).join("divergent")
+}
+
 /// Puts a whole copy, if one is there, in the place of the export's directory, and removes what is left of others. Called at every
 /// start, too: a crash at any point between leaves either the old directory or the whole copy.
+///
+/// Order: old copy aside, new one into its place, durable; what is kept of the old one to its own place, durable; only then the
+/// old copy is removed.
 pub fn install(dir: &Path) -> Result<bool, ImageError> {
     let (incoming, old) = (incoming(dir), sibling(dir, "old"));
     let whole = incoming.join(COMPLETE).exists();
     if whole {
         if dir.exists() {
+            // Left from an earlier copy: this one would not have begun before it was done with.
             remove_dir(&old).map_err(store("remove an old copy"))?;
             std::fs::rename(dir, &old).map_err(store("move the old copy aside"))?;
         }
@@ -337,9 +385,51 @@ pub fn install(dir: &Path) -> Result<bool, ImageError> {
         }
     }
     let _ = std::fs::remove_file(dir.join(COMPLETE));
+    put_away(dir, &old).map_err(store("keep what only this node had"))?;
     remove_dir(&incoming).map_err(store("remove an unfinished copy"))?;
     remove_dir(&old).map_err(store("remove an old copy"))?;
     Ok(whole)
+}
+
+/// Moves what came into place with a copy to where it is kept. Begins anew wherever a crash left it.
+fn put_away(dir: &Path, old: &Path) -> std::io::Result<()> {
+    let (kept, place) = (dir.join(KEPT), kept_dir(dir));
+    let found = match std::fs::read_dir(&kept) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    std::fs::create_dir_all(&place)?;
+    for one in found {
+        let one = one?;
+        if one.path().join(KEEP_COPY).exists() {
+            if old.exists() {
+                std::fs::rename(old, one.path().join(KEPT_COPY))?;
+            }
+            sync_dir(&one.path())?;
+            if let Some(parent) = old.parent() {
+                sync_dir(parent)?;
+            }
+            std::fs::remove_file(one.path().join(KEEP_COPY))?;
+        }
+        std::fs::rename(one.path(), place.join(one.file_name()))?;
+    }
+    sync_dir(&place)?;
+    if let Some(data) = place.parent() {
+        sync_dir(data)?;
+    }
+    std::fs::remove_dir(&kept)
+}
+
+/// Makes every name in there durable; whoever wrote a file has synced that.
+fn sync_kept(kept: &Path) -> std::io::Result<()> {
+    let found = match std::fs::read_dir(kept) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    for one in found {
+        sync_dir(&one?.path())?;
+    }
+    sync_dir(kept)
 }
 
 fn incoming(dir: &Path) -> PathBuf {
@@ -357,5 +447,96 @@ fn remove_dir(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what only this node had is never removed before it is where it is kept, wherever a crash comes in between.
+    //! Method: directories as each step of [`install`] leaves them; then it is called, as at a start.
+    use std::fs;
+
+    use super::*;
+
+    const NAME: &str = "an-export-and-a-time";
+
+    struct Scene {
+        _root: tempfile::TempDir,
+        dir: PathBuf,
+    }
+
+    fn write(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// An export with an old copy, and a whole new one beside it.
+    fn scene(keep_copy: bool) -> Scene {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("exports").join("uuid");
+        write(&dir.join("wal/1"), "old");
+        let new = incoming(&dir);
+        write(&new.join("wal/1"), "new");
+        write(&new.join(KEPT).join(NAME).join("info.toml"), "kept");
+        if keep_copy {
+            write(&new.join(KEPT).join(NAME).join(KEEP_COPY), "");
+        }
+        write(&new.join(COMPLETE), "");
+        Scene { _root: root, dir }
+    }
+
+    impl Scene {
+        fn old(&self) -> PathBuf {
+            sibling(&self.dir, "old")
+        }
+
+        /// Everything is in its place, also after another start.
+        fn check(&self, keep_copy: bool) {
+            for _ in 0..2 {
+                install(&self.dir).unwrap();
+                let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+                assert_eq!(read(self.dir.join("wal/1")), "new");
+                let kept = kept_dir(&self.dir).join(NAME);
+                assert_eq!(read(kept.join("info.toml")), "kept");
+                assert_eq!(read(kept.join(KEPT_COPY).join("wal/1")), if keep_copy { "old" } else { "" });
+                assert!(!kept.join(KEEP_COPY).exists());
+                for gone in [self.old(), incoming(&self.dir), self.dir.join(KEPT), self.dir.join(COMPLETE)] {
+                    assert!(!gone.exists(), "{}", gone.display());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_is_put_in_place_and_what_is_kept_is_put_away() {
+        for keep_copy in [false, true] {
+            scene(keep_copy).check(keep_copy);
+        }
+    }
+
+    #[test]
+    fn a_crash_after_any_rename_loses_nothing() {
+        for keep_copy in [false, true] {
+            for steps in 1..=3 {
+                let s = scene(keep_copy);
+                fs::rename(&s.dir, s.old()).unwrap();
+                if steps >= 2 {
+                    fs::rename(incoming(&s.dir), &s.dir).unwrap();
+                }
+                if steps >= 3 && keep_copy {
+                    fs::rename(s.old(), s.dir.join(KEPT).join(NAME).join(KEPT_COPY)).unwrap();
+                }
+                s.check(keep_copy);
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_not_whole_leaves_the_old_one_and_keeps_nothing() {
+        let s = scene(true);
+        fs::remove_file(incoming(&s.dir).join(COMPLETE)).unwrap();
+        assert!(!install(&s.dir).unwrap());
+        assert_eq!(fs::read_to_string(s.dir.join("wal/1")).unwrap(), "old");
+        assert!(!kept_dir(&s.dir).exists() && !incoming(&s.dir).exists());
     }
 }

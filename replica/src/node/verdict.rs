@@ -40,6 +40,8 @@ impl Node {
             return;
         }
         self.stable.parent_history = self.stable.history;
+        let last = self.last_index();
+        self.stable.parent_end = (last, self.term_at(last).unwrap_or_default());
         self.stable.history = verdict.history;
         self.stable.stand_in = true;
         self.stable.solo = true;
