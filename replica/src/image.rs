@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::peer::{
-    Entry as WireEntry, ImageContent, ImageEnd, ImageLog, ImagePart, ImageRow, ImageRows, ImageStart, LogMark,
-    image_part,
+    Entry as WireEntry, ImageContent, ImageEnd, ImageLog, ImagePart, ImageRow, ImageRows, ImageStart,
+    LogMark, image_part,
 };
 
 use crate::disk::RealDisk;

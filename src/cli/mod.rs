@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod divergent;
 mod events;
 mod json;
 mod locks;
@@ -64,6 +65,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reload(args) => block_on(reload::reload(&setup, &args)),
         Command::Export { command } => block_on(reload::export(&setup, &command)),
         Command::Events(args) => block_on(events::run(&setup, &args)),
+        Command::Divergent { command } => block_on(divergent::run(&setup, &command)),
         Command::Locks(args) => block_on(locks::run(&setup, &args)),
         Command::Config { command: ConfigCommand::Check } => setup::check(&setup),
         Command::Init(args) => setup::init(&args),

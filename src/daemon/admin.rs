@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::admin::{
-    ChangeExportRequest, Check, Event, EventsRequest, LocksReply, LocksRequest, NodeChanges, PutConfigReply,
-    PutConfigRequest, ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
-    TakeoverResult, admin_server,
+    ChangeExportRequest, Check, DivergentReply, DivergentRequest, Event, EventsRequest, LocksReply,
+    LocksRequest, NodeChanges, PutConfigReply, PutConfigRequest, ReloadReply, ReloadRequest, StatusReply,
+    StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult, admin_server,
 };
 use replica::ids::voter;
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::current::Current;
+use super::divergent;
 use super::export::Export;
 use super::hub::{Answer, Exports, HubInput, HubView};
 use super::locks;
@@ -251,6 +252,18 @@ impl admin_server::Admin for AdminService {
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         admit(&request)?;
         Ok(Response::new(Box::pin(self.events.answer(&request.into_inner()).map(Ok))))
+    }
+
+    async fn divergent(
+        &self,
+        request: Request<DivergentRequest>,
+    ) -> Result<Response<DivergentReply>, Status> {
+        admit(&request)?;
+        let config = self.current.config();
+        let own = config.node(&self.node).ok_or_else(|| Status::internal("this node is not configured"))?;
+        let (data, request) = (own.data.clone(), request.into_inner());
+        let answered = tokio::task::spawn_blocking(move || divergent::answer(&data, &request)).await;
+        answered.map_err(|e| Status::internal(e.to_string()))?.map(Response::new)
     }
 
     async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksReply>, Status> {

@@ -93,6 +93,8 @@ impl Node {
             self.need_image(out, why);
         } else if peer_is_blank || i_went_on {
             self.peer.needs_image = true;
+            // Whatever stood between the two copies: the peer's is going to be this one.
+            self.divergent = false;
             self.event(
                 out,
                 tracing::Level::WARN,

@@ -259,8 +259,7 @@ pub(super) fn decode_state(bytes: &[u8]) -> Option<StableState> {
     let dirty_boot = std::str::from_utf8(fields.take(boot_len.into())?).ok()?.to_owned();
     let has_parent_end = flags & FLAG_PARENT_END != 0;
     let parent_end = if has_parent_end { (fields.u64()?, fields.u64()?) } else { (0, 0) };
-    let known =
-        FLAG_SOLO | FLAG_RECOVERING | FLAG_STAND_IN | FLAG_BLANK | FLAG_LOCKS_LOST | FLAG_PARENT_END;
+    let known = FLAG_SOLO | FLAG_RECOVERING | FLAG_STAND_IN | FLAG_BLANK | FLAG_LOCKS_LOST | FLAG_PARENT_END;
     let is_known = flags & !known == 0 && fields.0.is_empty();
     is_known.then_some(StableState {
         term,

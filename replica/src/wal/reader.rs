@@ -7,10 +7,10 @@ use bytes::{Buf, Bytes};
 use parking_lot::RwLock;
 
 use super::error::WalError;
-use super::recovery::{recover, segment_seq};
-use super::spares::disk_error;
 use super::format::{HEAD_BYTES, Head, Kind, Position};
 use super::index::{Index, Place, Segment};
+use super::recovery::{recover, segment_seq};
+use super::spares::disk_error;
 use crate::disk::Disk;
 use crate::log::{Entry, LogIndex, StableState, Term};
 
@@ -68,6 +68,11 @@ impl WalReader {
         seqs.sort_unstable();
         let found = recover(disk, &seqs)?;
         Ok(found.map(|f| (Self::new(disk.clone(), Arc::new(RwLock::new(f.index))), f.state)))
+    }
+
+    /// The term of an entry there is, or of the one before the first.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.index.read().term_at(index)
     }
 
     /// Of what terms the log is made: the entry before the first one, and the last entry of each term, oldest first.

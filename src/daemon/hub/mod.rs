@@ -98,8 +98,8 @@ pub enum HubInput {
     SessionDown,
     /// The primary's log no longer reaches back to what this node has.
     CopyFromPeer(ExportId),
-    /// A copy ended.
-    CopyDone(ExportId, Result<(), String>),
+    /// A copy ended; with what only this node had before, if anything.
+    CopyDone(ExportId, Result<Option<String>, String>),
     /// The peer's digest of the export's state.
     PeerDigest(ExportId, StateDigest),
     /// The peer wants to have the export.
