@@ -124,7 +124,7 @@ fn get_tuples(body: &[u8]) -> Option<Vec<Tuple>> {
         .collect()
 }
 
-fn mapped(ip: IpAddr) -> [u8; 16] {
+pub(crate) fn mapped(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
         IpAddr::V6(a) => a.octets(),
@@ -283,7 +283,7 @@ impl Channel {
     pub async fn recv(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         loop {
             let mut ready = self.fd.readable().await?;
-            if let Ok(done) = ready.try_io(|fd| recv_now(fd.as_fd())) {
+            if let Ok(done) = ready.try_io(|fd| recv(fd.as_fd(), RecvFlags::DONTWAIT)) {
                 return match done {
                     Ok((bytes, _)) if bytes.is_empty() => Ok(None),
                     Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
@@ -294,7 +294,8 @@ impl Channel {
     }
 }
 
-fn send_now(fd: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Sends one message without waiting.
+pub(crate) fn send_now(fd: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -305,11 +306,12 @@ fn send_now(fd: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::R
     Ok(())
 }
 
-fn recv_now(fd: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+/// One message and its descriptors, closed at exec; no bytes: the other end is gone.
+pub(crate) fn recv(fd: BorrowedFd<'_>, flags: RecvFlags) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut buf = vec![0; MESSAGE_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
     let got = rustix::net::recvmsg(fd, &mut [IoSliceMut::new(&mut buf)], &mut control, flags)?;
     let fds = control
         .drain()

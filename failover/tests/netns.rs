@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::peer::{FakePeer, gone, tuple, up};
-use common::{EXPORT, Guardian, LEASE, PORT, alive, signal, until};
+use common::{EXPORT, Guardian, LEASE, PORT, alive, signal, state, until};
 use failover::net::listen::{Listeners, reset};
 use failover::net::netlink::{LIFETIME_S, NetlinkVip, VipConfig};
 use failover::net::packet::{ArpForm, Mac, gratuitous_arp, unsolicited_na};
@@ -310,28 +310,140 @@ fn guardian_takes_the_address_from_a_stopped_server_and_a_killed_guardian_leaves
     let took = until("the address is gone", || shown(vip).is_empty());
     println!("gone {took:?} after SIGSTOP with a lease of {LEASE:?}");
     assert!(took < LEASE + Duration::from_secs(1));
-    // Back with another server, then everything is killed.
+    // Back with another server, then everything is killed, the sentinel not to be waited for.
     signal(pid, Signal::KILL);
     until("the address is up again", || !shown(vip).is_empty());
-    let pid = guardian.servers()[1].0;
+    let (pid, sentinel) = (guardian.servers()[1].0, sentinel(&guardian, 0));
+    signal(sentinel, Signal::STOP);
+    until("the sentinel stands still", || state(sentinel) == Some('T'));
     guardian.process.kill().unwrap();
     guardian.process.wait().unwrap();
     until("the server is dead", || !alive(pid));
     let took = until("the kernel takes the address", || shown(vip).is_empty());
     println!("gone {took:?} after SIGKILL of the guardian");
     assert!(took < Duration::from_secs(u64::from(LIFETIME_S) + 2));
+    signal(sentinel, Signal::KILL);
+}
+
+/// The sentinel with this number, when it has begun to watch.
+fn sentinel(guardian: &Guardian, number: usize) -> i32 {
+    let mut found = None;
+    until("the sentinel watches", || {
+        found = guardian.sentinels().get(number).copied();
+        // The name of a thread: here it is a test's.
+        let threads = found.and_then(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).ok());
+        let mut names = threads.into_iter().flatten().flatten().map(|t| std::fs::read(t.path().join("comm")));
+        names.any(|name| name.is_ok_and(|name| name == b"hanfs-sentinel\n"))
+    });
+    found.unwrap()
+}
+
+/// Guardian and server, by SIGKILL; not the sentinel.
+fn kill_both(guardian: &mut Guardian, server: i32) {
+    guardian.process.kill().unwrap();
+    signal(server, Signal::KILL);
+    guardian.process.wait().unwrap();
+    until("the server is dead", || !alive(server));
+}
+
+/// Both processes of a node are killed while its host lives. What happens within milliseconds is looked at in slow motion: the
+/// sentinel is stopped meanwhile.
+#[test]
+fn killed_together_they_refuse_nobody_and_leave_no_address() {
+    if !inside("killed_together_they_refuse_nobody_and_leave_no_address") {
+        return;
+    }
+    let vip = vips()[0];
+    let added: IpAddr = "10.9.0.101".parse().unwrap();
+    let mut guardian = Guardian::start("netlink", vip, None, &["raise"]);
+    until("the address is up", || !shown(vip).is_empty());
+    signal(sentinel(&guardian, 0), Signal::KILL);
+    let watching = sentinel(&guardian, 1);
+    signal(watching, Signal::TERM);
+    guardian.exports(&format!("{} {vip}\n8 {added}\n", EXPORT.0[0]));
+    until("the added address is up", || !shown(added).is_empty());
+    let (ready_tx, ready) = mpsc::channel();
+    let (go, go_rx) = mpsc::channel();
+    let (tuples_tx, tuples) = mpsc::channel();
+    let client = std::thread::spawn(move || crash_client(&ready_tx, &go_rx, &tuples_tx));
+    ip(&format!("link set v1 netns {}", ready.recv().unwrap()));
+    go.send(()).unwrap();
+    tuples.recv().unwrap();
+
+    signal(watching, Signal::STOP);
+    until("the sentinel stands still, not ended by SIGTERM", || state(watching) == Some('T'));
+    let server = guardian.servers()[0].0;
+    kill_both(&mut guardian, server);
+    assert!(!shown(vip).is_empty(), "nobody to take it down");
+    let waits = tuples.recv().expect("a client that comes now is not refused");
+    TcpStream::connect(SocketAddr::new(added, PORT)).expect("nor at an address that came later");
+    signal(watching, Signal::CONT);
+    let took = until("the addresses are gone", || shown(vip).is_empty() && shown(added).is_empty());
+    println!("gone {took:?} after SIGCONT of the sentinel");
+    assert!(took < Duration::from_millis(500));
+    until("the sentinel has ended", || !alive(watching));
+    assert!(!client.is_finished(), "its connection was reset, and nothing of that got out");
+
+    let start = Instant::now();
+    run(async {
+        let mut driver = driver();
+        driver.add(vip).await.unwrap();
+        driver.announce(vip).await.unwrap();
+        driver.tickle(vip, &[waits]).await.unwrap();
+    });
+    assert_eq!(client.join().unwrap(), ErrorKind::ConnectionReset);
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+/// At full speed, again and again: the next guardian has the ports and the address at once.
+#[test]
+fn a_sentinel_is_done_before_the_next_guardian_and_says_nothing_after_a_goodbye() {
+    if !inside("a_sentinel_is_done_before_the_next_guardian_and_says_nothing_after_a_goodbye") {
+        return;
+    }
+    let vip = vips()[0];
+    let start = || {
+        let guardian = Guardian::start("netlink", vip, None, &["raise"]);
+        until("the address is up", || !shown(vip).is_empty() && !guardian.servers().is_empty());
+        let watching = sentinel(&guardian, 0);
+        (guardian, watching)
+    };
+    for _ in 0..5 {
+        let (mut guardian, watching) = start();
+        let server = guardian.servers()[0].0;
+        guardian.process.kill().unwrap();
+        let took = until("the address is gone", || shown(vip).is_empty());
+        println!("gone {took:?} after SIGKILL of the guardian");
+        assert!(took < Duration::from_millis(500));
+        until("the server is dead", || !alive(server));
+        until("the sentinel has ended", || !alive(watching));
+    }
+    let (mut guardian, watching) = start();
+    let pid = i32::try_from(guardian.process.id()).unwrap();
+    signal(pid, Signal::TERM);
+    assert!(guardian.process.wait().unwrap().success());
+    assert!(shown(vip).is_empty() && !alive(watching), "both went with the guardian");
 }
 
 /// A client through a crash: served, cut off, parked, and then nothing at all until the tickle.
-fn crash_client(ready: &mpsc::Sender<i32>, go: &mpsc::Receiver<()>, served: &mpsc::Sender<()>) -> ErrorKind {
+/// Its tuples are sent on as they come to be.
+fn crash_client(
+    ready: &mpsc::Sender<i32>,
+    go: &mpsc::Receiver<()>,
+    tuples: &mpsc::Sender<Tuple>,
+) -> ErrorKind {
+    let tell = |s: &TcpStream| {
+        let _ = tuples.send(Tuple { client: s.local_addr().unwrap(), server_port: PORT });
+    };
     move_out(ready, go);
     let mut stream = reach(vips()[0]);
     stream.write_all(b"?").unwrap();
     stream.read_exact(&mut [0; 8]).unwrap();
-    served.send(()).unwrap();
+    tell(&stream);
     let cut = stream.read(&mut [0]);
     assert!(matches!(cut, Ok(0) | Err(_)), "the dead server's connection ends");
     let mut parked = TcpStream::connect(SocketAddr::new(vips()[0], PORT)).expect("a SYN is never refused");
+    tell(&parked);
     parked.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     parked.write_all(b"a call that is acknowledged and not answered").unwrap();
     parked.read(&mut [0]).map_or_else(|e| e.kind(), |_| ErrorKind::UnexpectedEof)

@@ -35,6 +35,7 @@ fn input(words: &[&str]) -> In {
     match words {
         ["peer-guardian-up"] => In::PeerGuardianUp,
         ["peer-guardian-down"] => In::PeerGuardianDown,
+        ["peer-guardian-heard"] => In::PeerGuardianHeard,
         ["peer-server-up"] => In::PeerServerUp,
         ["peer-server-gone"] => In::PeerServerGone,
         ["serving", e, term] => In::GroupServing { export: export(e), term: term.parse().unwrap() },
@@ -194,6 +195,7 @@ transcripts!(
     automatic_giveback,
     raise_failure,
     guardian_silent,
+    guardian_unheard,
     transfer_failed,
     deposed,
 );

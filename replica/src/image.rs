@@ -7,6 +7,7 @@
 //! exact, because effects are blind physical writes and file ids are never reused. Until then it has no part in Raft: it
 //! neither votes nor acknowledges.
 
+mod kept;
 mod receiver;
 mod source;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, RealDisk};
 
+pub use kept::{KEPT_COPY, kept_dir};
 pub use receiver::{ImageProgress, OldVote, Receiver, install, old_vote};
 pub use source::{Sending, Sent, Source, send};
 

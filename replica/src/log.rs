@@ -49,6 +49,9 @@ pub struct StableState {
     pub witness: u64,
     /// The history that the last verdict ended; 0: none. A peer that still has it is the one to be rebuilt.
     pub parent_history: u64,
+    /// This log's last entry when the last verdict ended [`Self::parent_history`]: (index, term). What a peer of that
+    /// history has beyond it, only the peer has. (0, 0): no verdict, or an empty log.
+    pub parent_end: (LogIndex, Term),
     /// By a verdict of the arbiter this node plays the third vote itself.
     pub stand_in: bool,
     /// Began with nothing, as in a new group or on a replaced disk, and was never complete since.

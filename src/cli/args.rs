@@ -34,6 +34,9 @@ pub enum Command {
     /// The part of a node that `serve` starts and watches
     #[command(hide = true)]
     Server,
+    /// The part of a node that takes its addresses down when the rest of it is killed
+    #[command(hide = true)]
+    Sentinel,
     /// Run the witness
     Witness,
     /// How the cluster is: one line of health and its reason, then the details
@@ -61,6 +64,12 @@ pub enum Command {
     Events(EventsArgs),
     /// Who has locked what in an export, and who waits
     Locks(LocksArgs),
+    /// What only one node had when its copy of an export was replaced by the other's: saved, until you have seen it
+    Divergent {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: DivergentCommand,
+    },
     /// Work on the configuration
     Config {
         /// What to do with it.
@@ -83,6 +92,29 @@ pub enum Command {
 pub enum ConfigCommand {
     /// Say what is wrong with it
     Check,
+}
+
+/// `hanfs divergent`.
+#[derive(Debug, Subcommand)]
+pub enum DivergentCommand {
+    /// What is saved on either node
+    List {
+        /// As JSON, with stable keys
+        #[arg(long)]
+        json: bool,
+    },
+    /// The operations, one a line; data is not shown
+    Show {
+        /// As `list` says it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Delete it
+    Remove {
+        /// As `list` says it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 /// `hanfs export`.

@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod divergent;
 mod drain;
 mod drill;
 mod events;
@@ -55,6 +56,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve => daemon(&setup, crate::daemon::serve),
         Command::Server => daemon(&setup, crate::daemon::server),
+        Command::Sentinel => Ok(crate::daemon::sentinel()),
         Command::Witness => {
             setup::init_tracing()?;
             Ok(critical_if_failed(crate::daemon::witness(setup.load()?)))
@@ -68,6 +70,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reload(args) => block_on(reload::reload(&setup, &args)),
         Command::Export { command } => block_on(reload::export(&setup, &command)),
         Command::Events(args) => block_on(events::run(&setup, &args)),
+        Command::Divergent { command } => block_on(divergent::run(&setup, &command)),
         Command::Locks(args) => block_on(locks::run(&setup, &args)),
         Command::Config { command: ConfigCommand::Check } => setup::check(&setup),
         Command::Init(args) => setup::init(&args),

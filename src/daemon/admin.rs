@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::admin::{
-    ChangeExportRequest, CrashReply, CrashRequest, DrainReply, DrainRequest, Event, EventsRequest,
-    LocksReply, LocksRequest, NodeChanges, PutConfigReply, PutConfigRequest, ReloadReply, ReloadRequest,
-    StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult, admin_server,
+    ChangeExportRequest, CrashReply, CrashRequest, DivergentReply, DivergentRequest, DrainReply,
+    DrainRequest, Event, EventsRequest, LocksReply, LocksRequest, NodeChanges, PutConfigReply,
+    PutConfigRequest, ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
+    TakeoverResult, admin_server,
 };
 use replica::ids::voter;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status};
 
 use super::checks;
 use super::current::Current;
+use super::divergent;
 use super::drained::Drained;
 use super::export::Export;
 use super::hub::{Answer, Exports, HubInput, HubView};
@@ -243,6 +245,18 @@ impl admin_server::Admin for AdminService {
         }
         self.crash_soon();
         Ok(Response::new(CrashReply {}))
+    }
+
+    async fn divergent(
+        &self,
+        request: Request<DivergentRequest>,
+    ) -> Result<Response<DivergentReply>, Status> {
+        admit(&request)?;
+        let config = self.current.config();
+        let own = config.node(&self.node).ok_or_else(|| Status::internal("this node is not configured"))?;
+        let (data, request) = (own.data.clone(), request.into_inner());
+        let answered = tokio::task::spawn_blocking(move || divergent::answer(&data, &request)).await;
+        answered.map_err(|e| Status::internal(e.to_string()))?.map(Response::new)
     }
 
     async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksReply>, Status> {

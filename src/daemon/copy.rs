@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
+use super::divergent;
 use super::export::Export;
 use super::session::MESSAGE_BYTES_MAX;
 
@@ -56,40 +57,44 @@ fn keep_until_joined(export: &Export, end: u64, pin: LogPin) {
 
 /// Replaces this node's copy of an export by the peer's: stops the group that [`Export::begin_copy`] gave, receives,
 /// puts the copy in place, starts again. On an
-/// error the old copy runs again (and the leader will say again what it lacks).
+/// error the old copy runs again (and the leader will say again what it lacks). Says what only this node had and where that is
+/// now, if there was anything.
 pub async fn receive(
     export: Arc<Export>,
     group: Group,
     endpoint: Endpoint,
     node: String,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<String>> {
     tokio::task::spawn_blocking(move || group.stop()).await?;
     let outcome = transfer(&export, endpoint, node).await;
     let starting = export.clone();
     let started = tokio::task::spawn_blocking(move || starting.start()).await?;
-    outcome?;
-    started.map_err(anyhow::Error::msg)
+    let saved = outcome?;
+    started.map_err(anyhow::Error::msg)?;
+    Ok(saved)
 }
 
-async fn transfer(export: &Arc<Export>, endpoint: Endpoint, node: String) -> anyhow::Result<()> {
+async fn transfer(export: &Arc<Export>, endpoint: Endpoint, node: String) -> anyhow::Result<Option<String>> {
     let channel = endpoint.connect().await.context("connect for the copy")?;
     let mut client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let request = ImageRequest { export: bytes::Bytes::copy_from_slice(&export.id().0), node };
     let mut parts = client.image(request).await.context("ask for the copy")?.into_inner();
     let (queue, mut queued) = mpsc::channel::<ImagePart>(PARTS_MAX);
     let target = export.clone();
-    let writer = tokio::task::spawn_blocking(move || -> anyhow::Result<bool> {
+    let writer = tokio::task::spawn_blocking(move || -> anyhow::Result<(bool, Option<String>)> {
         let Some(start) = queued.blocking_recv() else { bail!("the copy is empty") };
         let place = Place::of(target.dir());
         let old = image::old_vote(&place);
         let mut receiver = Receiver::begin(&place, &old, start)?;
+        let saved = divergent::save(&receiver, target.dir(), target.id(), &target.config().path)
+            .context("save what only this node has")?;
         while let Some(part) = queued.blocking_recv() {
             if receiver.part(part)? {
-                return Ok(true);
+                return Ok((true, saved));
             }
             target.copying(receiver.progress());
         }
-        Ok(false)
+        Ok((false, None))
     });
     let mut broken = None;
     loop {
@@ -107,12 +112,12 @@ async fn transfer(export: &Arc<Export>, endpoint: Endpoint, node: String) -> any
         }
     }
     drop(queue);
-    let whole = writer.await??;
+    let (whole, saved) = writer.await??;
     if let Some(status) = broken {
         bail!("the copy broke off: {}", status.message());
     }
     if !whole {
         bail!("the copy ended before its end");
     }
-    Ok(())
+    Ok(saved)
 }

@@ -6,6 +6,7 @@
 //! DATA/lock            flock'ed while a process uses the directory
 //! DATA/events/         the event history
 //! DATA/exports/UUID/   wal/, meta.redb, content/
+//! DATA/divergent/      what only this node had when a copy replaced its own, see `divergent`
 //! DATA/exports/UUID.removed/   of an export that was removed: kept until somebody deletes it
 //! ```
 

@@ -35,6 +35,11 @@ pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
                 .collect(),
             envs: Vec::new(),
         },
+        sentinel: ServerCommand {
+            program: "/proc/self/exe".into(),
+            args: vec!["sentinel".into()],
+            envs: Vec::new(),
+        },
         exports: exports(&config),
         ports: ports(config.network),
         driver: match config.network.driver {
@@ -45,6 +50,11 @@ pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
         timing: GuardianTiming::default(),
     };
     Ok(ExitCode::from(failover::guardian::run(guardian)?))
+}
+
+/// `hanfs sentinel`: needs no configuration.
+pub fn sentinel() -> ExitCode {
+    ExitCode::from(failover::sentinel::run())
 }
 
 /// The guardian's part of every export.

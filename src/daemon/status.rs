@@ -10,6 +10,7 @@ use replica::ids::voter;
 use replica::node::{NodeStatus, Role};
 
 use super::admin::AdminService;
+use super::divergent;
 use super::export::{Export, State};
 use super::reload;
 use super::session::LinkState;
@@ -44,6 +45,8 @@ pub fn reply(node: &AdminService) -> StatusReply {
     }
     problems.extend(drained(node));
     let exports = node.exports.all().iter().map(|export| one(node, export, &mut problems)).collect();
+    let saved = config.node(&node.node).map(|own| divergent::list(&own.data)).unwrap_or_default();
+    problems.extend(saved.iter().map(|tail| problem(Severity::Warning, tail.problem(), tail.info.saved_ns)));
     StatusReply {
         cluster: config.cluster.to_string(),
         node: node.node.clone(),

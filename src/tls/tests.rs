@@ -7,9 +7,9 @@ use std::path::Path;
 use proto::admin::admin_client::AdminClient;
 use proto::admin::admin_server::{Admin, AdminServer};
 use proto::admin::{
-    ChangeExportRequest, CrashReply, CrashRequest, DrainReply, DrainRequest, Event, EventsRequest,
-    LocksReply, LocksRequest, PutConfigReply, PutConfigRequest, ReloadReply, ReloadRequest, StatusReply,
-    StatusRequest, TakeoverReply, TakeoverRequest,
+    ChangeExportRequest, CrashReply, CrashRequest, DivergentReply, DivergentRequest, DrainReply,
+    DrainRequest, Event, EventsRequest, LocksReply, LocksRequest, PutConfigReply, PutConfigRequest,
+    ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -63,6 +63,10 @@ impl Admin for WhoAmI {
     }
 
     async fn crash(&self, _: Request<CrashRequest>) -> Result<Response<CrashReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn divergent(&self, _: Request<DivergentRequest>) -> Result<Response<DivergentReply>, Status> {
         Err(Status::unimplemented("not here"))
     }
 

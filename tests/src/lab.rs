@@ -211,8 +211,17 @@ impl Lab {
         self.on(client, 60, "chown -R statd /var/lib/nfs/sm /var/lib/nfs/sm.bak && sm-notify -f");
     }
 
-    /// SIGKILL to every process of a node at once: guardian and server.
+    /// SIGKILL to guardian and server of a node at once. Its sentinel has seen it when this returns.
     pub fn kill_node(&mut self, name: &str) {
+        if let Some(child) = self.nodes[index(name)].take() {
+            let (sentinels, servers) = parts(child.id());
+            kill_all(child, servers);
+            until_gone(&sentinels);
+        }
+    }
+
+    /// SIGKILL to every process of a node at once, its sentinel too.
+    fn kill_all_of_node(&mut self, name: &str) {
         if let Some(child) = self.nodes[index(name)].take() {
             kill_tree(child);
         }
@@ -221,7 +230,7 @@ impl Lab {
     /// A node's host is gone from one instant to the next: nothing more leaves it, not even a refusal.
     pub fn lose_host(&mut self, name: &str) {
         self.must("net.sh", &["cut", name]);
-        self.kill_node(name);
+        self.kill_all_of_node(name);
     }
 
     /// It has booted again, with no address but its own, and its node starts.
@@ -257,7 +266,7 @@ impl Lab {
 
     fn signal_server(&self, name: &str, signal: rustix::process::Signal) {
         let guardian = self.nodes[index(name)].as_ref().expect("the node runs").id();
-        children(guardian).into_iter().for_each(|pid| send(pid, signal));
+        parts(guardian).1.into_iter().for_each(|pid| send(pid, signal));
     }
 
     /// SIGKILL to the witness.
@@ -548,8 +557,8 @@ impl Client {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        self.kill_node("a");
-        self.kill_node("b");
+        self.kill_all_of_node("a");
+        self.kill_all_of_node("b");
         self.kill_witness();
         self.script("vm.py", &["stop-all"]);
         self.script("net.sh", &["down"]);
@@ -596,6 +605,23 @@ fn children(parent: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// A guardian's children: sentinels, and servers.
+fn parts(guardian: u32) -> (Vec<u32>, Vec<u32>) {
+    children(guardian).into_iter().partition(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == b"sentinel")
+    })
+}
+
+/// Sentinels end by themselves, soon.
+fn until_gone(pids: &[u32]) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while pids.iter().any(|pid| Path::new(&format!("/proc/{pid}/exe")).exists()) {
+        assert!(Instant::now() < until, "a sentinel outlives its guardian for long");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn kill(pid: u32) {
     send(pid, rustix::process::Signal::KILL);
 }
@@ -607,9 +633,14 @@ fn send(pid: u32, signal: rustix::process::Signal) {
 }
 
 /// `ip netns exec` becomes the program itself, so the child is the guardian.
-fn kill_tree(mut child: Child) {
+fn kill_tree(child: Child) {
+    let children = children(child.id());
+    kill_all(child, children);
+}
+
+fn kill_all(mut child: Child, others: Vec<u32>) {
     let mut victims = vec![child.id()];
-    victims.extend(children(child.id()));
+    victims.extend(others);
     victims.into_iter().for_each(kill);
     let _ = child.wait();
 }

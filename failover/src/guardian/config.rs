@@ -31,7 +31,7 @@ pub struct GuardianExport {
     pub interface: Option<String>,
 }
 
-/// How to start the server.
+/// How to start the server or the sentinel.
 #[derive(Clone, Debug)]
 pub struct ServerCommand {
     /// Normally `/proc/self/exe`, so that an update in place does not mix versions.
@@ -80,6 +80,8 @@ impl Default for GuardianTiming {
 pub struct GuardianConfig {
     /// How to start the server.
     pub server: ServerCommand,
+    /// How to start the sentinel: a process that calls [`crate::sentinel::run`]. Used with [`Driver::Netlink`] only.
+    pub sentinel: ServerCommand,
     /// The exports of both nodes at the start; the server says when there are others.
     pub exports: Vec<GuardianExport>,
     /// Ports to serve on each VIP, at most [`GuardianConfig::PORTS_MAX`].

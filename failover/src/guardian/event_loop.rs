@@ -1,6 +1,6 @@
 //! The guardian's loop: everything that happens, one at a time.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -15,10 +15,12 @@ use super::config::{GuardianConfig, GuardianError, GuardianExport};
 use super::export::{Death, Export, PeerState};
 use super::parking::{PARKED_MAX, Parked, Parking};
 use super::peer::{self, PeerSignal};
+use super::sentinel::Sentinel;
 use super::server::{Restarts, Server};
 use crate::link::EXIT_FATAL;
-use crate::net::listen::reset;
-use crate::net::{Tuple, Vip};
+use crate::net::listen::{ListenError, reset};
+use crate::net::{Port, Tuple, Vip};
+use crate::policy::GUARDIAN_PING_NS;
 use crate::wire::{ToGuardian, ToServer};
 
 /// A VIP that could not be taken down is tried again this often.
@@ -29,6 +31,9 @@ const RENEWALS_FAILED_MAX: u32 = 2;
 const FAREWELL: Duration = Duration::from_millis(300);
 /// How long a server that closed its end may take to exit.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
+/// How long the ports may still be taken at the start, and how often that is looked at.
+const PORTS_FREE: Duration = Duration::from_secs(1);
+const PORTS_AGAIN: Duration = Duration::from_millis(20);
 /// Longest sleep of the loop.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -37,6 +42,7 @@ pub(super) struct EventLoop<V> {
     config: GuardianConfig,
     vips: V,
     exports: Vec<Export>,
+    sentinel: Sentinel,
     server: Option<Server>,
     restarts: Restarts,
     restart_pause: Duration,
@@ -48,6 +54,7 @@ pub(super) struct EventLoop<V> {
     last_process_id: u64,
     tuple_seq: u64,
     renewed_ns: u64,
+    pinged_ns: u64,
     /// SIGTERM or SIGINT came.
     stopping: bool,
     sigterm: Signal,
@@ -61,6 +68,7 @@ enum Wake {
     Server(std::io::Result<Option<(Vec<u8>, Vec<std::os::fd::OwnedFd>)>>),
     Peer(Option<PeerSignal>),
     Parked(Parked),
+    Sentinel,
     Stop,
     Reload,
     Time,
@@ -83,16 +91,20 @@ impl<V: Vip> EventLoop<V> {
         if vips.floats() {
             warn_of_conntrack();
             for export in &mut exports {
-                export.open(&config.ports)?;
+                open_patiently(export, &config.ports).await?;
             }
         }
+        // Where the driver's addresses end with their processes there is nothing to watch over.
+        let sentinel = vips.floats().then(|| config.sentinel.clone());
+        let sentinel = Sentinel::new(sentinel, config.timing.restart_max);
         let server = Server::spawn(&config.server)
             .map_err(|source| GuardianError::Spawn { program: config.server.program.clone(), source })?;
         let (signals, peer_rx) = mpsc::channel(64);
         let peer_task = config.peer.clone().map(|p| tokio::spawn(peer::keep(p, signals)));
-        Ok(Self {
+        let mut guardian = Self {
             vips,
             exports,
+            sentinel,
             restarts: Restarts::new(config.timing.restart_max),
             restart_pause: Duration::ZERO,
             death_ns: None,
@@ -104,12 +116,15 @@ impl<V: Vip> EventLoop<V> {
             server: Some(server),
             tuple_seq: 0,
             renewed_ns: monotonic_ns(),
+            pinged_ns: 0,
             stopping: false,
             sigterm,
             sigint,
             sighup,
             config,
-        })
+        };
+        guardian.start_sentinel();
+        Ok(guardian)
     }
 
     /// Runs to the end; returns the exit code.
@@ -137,6 +152,7 @@ impl<V: Vip> EventLoop<V> {
                     self.on_parked(parked);
                     None
                 }
+                Wake::Sentinel => None,
                 Wake::Stop => {
                     self.on_stop();
                     None
@@ -178,6 +194,7 @@ impl<V: Vip> EventLoop<V> {
             _ = self.sigint.recv() => Wake::Stop,
             _ = self.sighup.recv() => Wake::Reload,
             parked = self.parking.next() => Wake::Parked(parked),
+            () = self.sentinel.ended() => Wake::Sentinel,
             () = tokio::time::sleep(sleep) => Wake::Time,
         }
     }
@@ -227,6 +244,8 @@ impl<V: Vip> EventLoop<V> {
         vips.chain(renew)
             .chain(self.restart_ns())
             .chain(self.server.as_ref().and_then(|s| s.kill_at_ns))
+            .chain(self.sentinel.start_ns())
+            .chain(self.peer_tx.is_some().then(|| self.ping_ns()))
             .min()
             .unwrap_or(idle)
     }
@@ -255,6 +274,39 @@ impl<V: Vip> EventLoop<V> {
         }
         if self.restart_ns().is_some_and(|at| at <= now) {
             self.restart();
+        }
+        if self.sentinel.start_ns().is_some_and(|at| at <= now) {
+            self.start_sentinel();
+        }
+        if now >= self.ping_ns() {
+            self.ping(now);
+        }
+    }
+
+    /// Starts it, and tells it all there is to know.
+    fn start_sentinel(&mut self) {
+        if !self.sentinel.start() {
+            return;
+        }
+        for export in &self.exports {
+            self.sentinel.hold(export.vip, export.listeners.as_ref());
+            if export.up {
+                self.sentinel.raising(export.vip);
+            }
+        }
+    }
+
+    /// When the peer is to hear of this guardian again.
+    fn ping_ns(&self) -> u64 {
+        self.pinged_ns.saturating_add(GUARDIAN_PING_NS)
+    }
+
+    /// So that the peer knows from silence that this host is gone, sooner than from its connection.
+    fn ping(&mut self, now: u64) {
+        self.pinged_ns = now;
+        if let Some(tx) = &self.peer_tx {
+            // A queue that is full says as much.
+            let _ = tx.try_send(GuardianEvent { kind: Some(guardian_event::Kind::Ping(true)) });
         }
     }
 
@@ -291,6 +343,7 @@ impl<V: Vip> EventLoop<V> {
         }
         match self.vips.delete(export.vip).await {
             Ok(_) => {
+                self.sentinel.lowered(export.vip);
                 export.up = false;
                 export.lowering = false;
                 export.renewals_failed = 0;
@@ -403,6 +456,7 @@ impl<V: Vip> EventLoop<V> {
         }
         export.sweep();
         self.vips.unconfigure(export.vip);
+        self.sentinel.forget(export.vip);
         tracing::info!(%id, vip = %export.vip, "the export is removed");
         Ok(())
     }
@@ -416,6 +470,7 @@ impl<V: Vip> EventLoop<V> {
                 tracing::warn!(vip = %config.vip, "the address was on this host already; removed it");
             }
             export.open(&self.config.ports).map_err(|e| e.to_string())?;
+            self.sentinel.hold(export.vip, export.listeners.as_ref());
         }
         tracing::info!(id = %config.id, vip = %config.vip, "the export is new here");
         Ok(export)
@@ -446,6 +501,8 @@ impl<V: Vip> EventLoop<V> {
             return Err("there is no lease for it".into());
         }
         export.open(&self.config.ports).map_err(|e| e.to_string())?;
+        // Again each time: a port that another server had may have come.
+        self.sentinel.hold(export.vip, export.listeners.as_ref());
         if export.lowering {
             return Err("the address is being taken down, which failed so far; check the interface".into());
         }
@@ -458,7 +515,12 @@ impl<V: Vip> EventLoop<V> {
                 // Their clients may wait longer; that is no reason to serve nobody.
                 Err(error) => tracing::warn!(%id, %error, "connections of an earlier server may be left"),
             }
-            self.vips.add(export.vip).await.map_err(|e| e.to_string())?;
+            // First: it must never be up without the sentinel's knowledge.
+            self.sentinel.raising(export.vip);
+            if let Err(error) = self.vips.add(export.vip).await {
+                self.sentinel.lowered(export.vip);
+                return Err(error.to_string());
+            }
             export.up = true;
             tracing::info!(%id, vip = %export.vip, "the address is on this host");
         }
@@ -483,8 +545,7 @@ impl<V: Vip> EventLoop<V> {
         else {
             return;
         };
-        let fds: Vec<BorrowedFd<'_>> =
-            listeners.tcp.iter().map(AsFd::as_fd).chain(listeners.udp.iter().map(AsFd::as_fd)).collect();
+        let fds = listeners.descriptors();
         // Both at most PORTS_MAX, checked at start.
         let (tcp, udp) = (listeners.tcp.len() as u8, listeners.udp.len() as u8);
         if let Some(server) = &mut self.server {
@@ -669,11 +730,29 @@ impl<V: Vip> EventLoop<V> {
                 export.sweep();
             }
         }
+        // What could not be taken down is left to the sentinel: it sees this process end without a goodbye.
+        if !self.exports.iter().any(|e| e.up) {
+            self.sentinel.goodbye().await;
+        }
         // The stream ends when its sender is gone and everything is said.
         self.peer_tx = None;
         if let Some(task) = self.peer_task.take() {
             self.peer_rx.close();
             let _ = tokio::time::timeout(FAREWELL, task).await;
+        }
+    }
+}
+
+/// Opens an export's sockets at the start. The sentinel of a guardian that was killed has them until it has taken the addresses
+/// down, which is no reason to give up.
+async fn open_patiently(export: &mut Export, ports: &[Port]) -> Result<(), ListenError> {
+    let until = monotonic_ns().saturating_add(ns(PORTS_FREE));
+    loop {
+        match export.open(ports) {
+            Err(e) if e.source.kind() == std::io::ErrorKind::AddrInUse && monotonic_ns() < until => {
+                tokio::time::sleep(PORTS_AGAIN).await;
+            }
+            done => return done,
         }
     }
 }

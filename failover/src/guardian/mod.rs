@@ -9,8 +9,8 @@
 //!   VIP stays, accepting and parking connections, as long as the peer can order it down, and not
 //!   longer than [`GuardianTiming::handover`] allows.
 //! - Whatever happens to the server, a SYN to a VIP that is up is never refused.
-//! - The server never outlives the guardian (PR_SET_PDEATHSIG), and a VIP outlives it by
-//!   [`crate::net::netlink::LIFETIME_S`] at most.
+//! - The server never outlives the guardian (PR_SET_PDEATHSIG). A VIP outlives it by milliseconds, for the
+//!   [`crate::sentinel`] takes it down; where that is killed too, by [`crate::net::netlink::LIFETIME_S`] at most.
 //! - One thread, one owner, one loop: `EventLoop`.
 
 mod config;
@@ -18,6 +18,7 @@ mod event_loop;
 mod export;
 mod parking;
 mod peer;
+mod sentinel;
 mod server;
 
 pub use config::{

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::net::Tuple;
+use crate::net::listen::reset_when_closed;
 
 /// Connections parked at most; more stay in the kernel's queues, where they are not refused either.
 pub(super) const PARKED_MAX: usize = 8192;
@@ -55,6 +56,8 @@ impl Parking {
                         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
                         let tuple = Tuple { client, server_port: port };
                         if let Ok(stream) = stream.into_std() {
+                            // A guardian that is killed must not say FIN for it: see `net::listen::reset_when_closed`.
+                            reset_when_closed(&stream);
                             room.send(Parked { export, tuple, stream });
                         }
                     }

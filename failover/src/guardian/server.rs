@@ -106,7 +106,8 @@ impl Server {
     }
 }
 
-fn inherit(fd: &OwnedFd) -> io::Result<()> {
+/// Lets a descriptor survive exec.
+pub(super) fn inherit(fd: &OwnedFd) -> io::Result<()> {
     rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
     Ok(())
 }

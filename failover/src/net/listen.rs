@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::net::SocketAddrAny;
@@ -96,6 +97,11 @@ impl Listeners {
         Ok(all)
     }
 
+    /// All of them, TCP first, to be passed on.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.tcp.iter().map(AsFd::as_fd).chain(self.udp.iter().map(AsFd::as_fd)).collect()
+    }
+
     /// Ends these sockets for every process that shares them, also a stopped one. Linux stops listening at
     /// shutdown(2); a UDP socket is connected to the discard port, so that it takes nobody else's datagrams.
     pub fn unbind(self) {
@@ -127,7 +133,13 @@ impl Listeners {
 /// Closes a connection with RST instead of FIN: nothing of it stays behind in this kernel. Where the address has
 /// left this host the RST does not reach the network, so the client does not notice.
 pub fn reset(stream: TcpStream) {
-    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    reset_when_closed(&stream);
+}
+
+/// However this connection's end comes about, also by SIGKILL, it is an RST and not a FIN: after a FIN the client closes its own
+/// end, and where it does so while the address moves its calls sleep for 3 s.
+pub fn reset_when_closed(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 fn bind(address: SocketAddr, transport: Transport) -> io::Result<Socket> {

@@ -15,6 +15,7 @@ pub mod loopback;
 pub mod netlink;
 pub mod packet;
 mod raw;
+pub mod withdraw;
 
 /// Transport protocol of a served port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -61,14 +61,31 @@ pub struct Policy {
     timing: PolicyTiming,
     exports: BTreeMap<ExportId, Export>,
     peer_guardian: bool,
+    /// When the connected one was last heard, if ever.
+    guardian_heard_ns: Option<u64>,
     peer_server: bool,
+}
+
+/// What is known of the other guardian when an export begins to be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Guardian {
+    Gone,
+    /// Connected as far as this kernel knows, and silent.
+    Silent,
+    Answers,
 }
 
 impl Policy {
     /// Nothing is served and nobody is there.
     pub fn new(config: PolicyConfig) -> Self {
         let exports = config.exports.iter().map(|e| (e.id, Export::new(*e))).collect();
-        Self { timing: config.timing, exports, peer_guardian: false, peer_server: false }
+        Self {
+            timing: config.timing,
+            exports,
+            peer_guardian: false,
+            guardian_heard_ns: None,
+            peer_server: false,
+        }
     }
 
     /// When [`In::Tick`] is due.
@@ -118,6 +135,7 @@ impl Policy {
             In::PeerGuardianUp => self.peer_guardian_up(out),
             In::PeerGuardianDown => {
                 self.peer_guardian = false;
+                self.guardian_heard_ns = None;
                 self.peer_server = false;
                 for (id, e) in &mut self.exports {
                     if matches!(e.phase, Phase::Releasing { .. }) {
@@ -125,10 +143,11 @@ impl Policy {
                     }
                 }
             }
+            In::PeerGuardianHeard => self.guardian_heard_ns = Some(now_ns),
             In::Tick => {}
             In::GroupServing { export, .. } => {
-                let (timing, ask) = (self.timing, self.peer_guardian);
-                self.with(export, |e| e.serving(now_ns, export, &timing, ask, out));
+                let (timing, guardian) = (self.timing, self.guardian(now_ns));
+                self.with(export, |e| e.serving(now_ns, export, &timing, guardian, out));
             }
             In::GroupNotServing { export } => self.with(export, |e| e.not_serving(export, out)),
             In::GroupRole { export, leader } => self.with(export, |e| e.role(now_ns, leader)),
@@ -163,6 +182,15 @@ impl Policy {
         }
     }
 
+    fn guardian(&self, now_ns: u64) -> Guardian {
+        let silent = |at: u64| now_ns.saturating_sub(at) >= self.timing.guardian_silent_ns;
+        match self.peer_guardian {
+            false => Guardian::Gone,
+            true if self.guardian_heard_ns.is_some_and(silent) => Guardian::Silent,
+            true => Guardian::Answers,
+        }
+    }
+
     fn with(&mut self, export: ExportId, f: impl FnOnce(&mut Export)) {
         if let Some(e) = self.exports.get_mut(&export) {
             f(e);
@@ -172,6 +200,7 @@ impl Policy {
     /// What is up here is not up there: a guardian that was out of reach may still hold connections.
     fn peer_guardian_up(&mut self, out: &mut Vec<Out>) {
         self.peer_guardian = true;
+        self.guardian_heard_ns = None;
         for (id, _) in self.exports.iter().filter(|(_, e)| e.phase.is_up()) {
             out.push(Out::ReleaseAtPeer { export: *id });
             out.push(Out::AnnounceTaken { export: *id });
@@ -250,7 +279,7 @@ impl Export {
         now_ns: u64,
         export: ExportId,
         timing: &PolicyTiming,
-        ask: bool,
+        guardian: Guardian,
         out: &mut Vec<Out>,
     ) {
         self.leader = Some(Side::Own);
@@ -268,9 +297,11 @@ impl Export {
         self.elected_ns = now_ns;
         self.released_ns = 0;
         self.raise_failures = 0;
-        if ask {
-            self.phase = Phase::Releasing { until_ns: now_ns.saturating_add(timing.release_wait_ns) };
+        if guardian != Guardian::Gone {
             out.push(Out::ReleaseAtPeer { export });
+        }
+        if guardian == Guardian::Answers {
+            self.phase = Phase::Releasing { until_ns: now_ns.saturating_add(timing.release_wait_ns) };
         } else {
             self.raise(export, out);
         }

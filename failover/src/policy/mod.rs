@@ -16,5 +16,6 @@ mod types;
 
 pub use machine::Policy;
 pub use types::{
-    Cause, Order, PolicyConfig, PolicyExport, PolicyInput, PolicyOutput, PolicyTiming, Report, Side,
+    Cause, GUARDIAN_PING_NS, Order, PolicyConfig, PolicyExport, PolicyInput, PolicyOutput, PolicyTiming,
+    Report, Side,
 };

@@ -29,6 +29,9 @@ pub struct PolicyExport {
 pub struct PolicyTiming {
     /// How long to wait for the other guardian's word that the address is off its host.
     pub release_wait_ns: u64,
+    /// A guardian that has not been heard for so long is ordered but not waited for: its host is gone. Some pings of
+    /// [`GUARDIAN_PING_NS`], and less than it takes to notice that the host's server is gone.
+    pub guardian_silent_ns: u64,
     /// Announcements and tickles are repeated so long after the address was raised. Not sooner than 500 ms after
     /// one another: a Linux client answers only one in that time.
     pub repeat_after_ns: [u64; 3],
@@ -48,10 +51,14 @@ pub struct PolicyTiming {
 
 const MS: u64 = 1_000_000;
 
+/// A guardian lets the other node hear of it this often, in ns.
+pub const GUARDIAN_PING_NS: u64 = 100 * MS;
+
 impl Default for PolicyTiming {
     fn default() -> Self {
         Self {
             release_wait_ns: 300 * MS,
+            guardian_silent_ns: 4 * GUARDIAN_PING_NS,
             repeat_after_ns: [600 * MS, 1_200 * MS, 3_000 * MS],
             raise_again_ns: 1_000 * MS,
             raise_failures_max: 3,
@@ -129,6 +136,8 @@ pub enum PolicyInput {
     PeerGuardianUp,
     /// The other guardian is not connected any more.
     PeerGuardianDown,
+    /// The connected one says that it is there. One that never does is not missed.
+    PeerGuardianHeard,
     /// The other guardian: the address is off its host.
     PeerReleased {
         /// Which export.

@@ -42,6 +42,11 @@ pub fn hello(node: &str) -> Hello {
 pub fn role() {
     match std::env::var(ENV_ROLE).as_deref() {
         Ok("guardian") => guardian(),
+        Ok("sentinel") => {
+            let dir = PathBuf::from(std::env::var_os(ENV_DIR).unwrap());
+            append(&dir, format!("sentinel {}", std::process::id()));
+            std::process::exit(failover::sentinel::run().into());
+        }
         Ok("server") => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             std::process::exit(runtime.block_on(server()));
@@ -66,6 +71,11 @@ fn guardian() {
             args: again(),
             envs: vec![(ENV_ROLE.into(), "server".into())],
         },
+        sentinel: ServerCommand {
+            program: "/proc/self/exe".into(),
+            args: again(),
+            envs: vec![(ENV_ROLE.into(), "sentinel".into())],
+        },
         exports: vec![GuardianExport {
             id: EXPORT,
             vip: std::env::var(ENV_VIP).unwrap().parse().unwrap(),
@@ -88,11 +98,8 @@ fn guardian() {
 /// (a line each: a number and a VIP) whenever that changes, and raises those that are new.
 async fn server() -> i32 {
     let dir = PathBuf::from(std::env::var_os(ENV_DIR).unwrap());
-    let path = dir.join("log");
-    let log = move |line: String| {
-        let mut f = fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
-        writeln!(f, "{line}").unwrap();
-    };
+    let here = dir.clone();
+    let log = move |line: String| append(&here, line);
     let link = std::rc::Rc::new(GuardianLink::from_env().unwrap().unwrap());
     let id = link.process_id();
     log(format!("start {} {id}", std::process::id()));
@@ -164,6 +171,12 @@ async fn server() -> i32 {
         .await
 }
 
+/// A line in the log of this test's processes.
+fn append(dir: &Path, line: String) {
+    let mut f = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+    writeln!(f, "{line}").unwrap();
+}
+
 /// An export as a line of the file `exports` names it.
 fn export_of(line: &str) -> GuardianExport {
     let (number, vip) = line.split_once(' ').unwrap();
@@ -223,6 +236,11 @@ impl Guardian {
                 Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
             })
             .collect()
+    }
+
+    /// Pid of every sentinel so far.
+    pub fn sentinels(&self) -> Vec<i32> {
+        self.log().lines().filter_map(|l| l.strip_prefix("sentinel ")?.parse().ok()).collect()
     }
 
     /// Another list of exports, put in place as a whole.

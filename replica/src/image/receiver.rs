@@ -1,10 +1,11 @@
 //! The receiving side of a copy: a new directory beside the old one, and how it takes its place.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto::peer::{ImageEnd, ImageLog, ImagePart, ImageStart, image_part};
 
+use super::kept::{KEEP_COPY, KEPT, put_away, sync_kept};
 use super::{ImageError, Place, store};
 use crate::disk::Disk;
 use crate::fs::content::ContentWriter;
@@ -18,7 +19,7 @@ use crate::wal::{Wal, WalOptions};
 /// Name of the file that says that a received image is whole.
 const COMPLETE: &str = "complete";
 /// What follows the export's name in the name of a copy that is coming in.
-const INCOMING: &str = "incoming";
+pub(super) const INCOMING: &str = "incoming";
 
 /// What a voter that is copied anew must not forget.
 #[derive(Clone, Debug)]
@@ -105,6 +106,26 @@ impl Receiver {
         })
     }
 
+    /// What the source said first.
+    pub fn start(&self) -> &ImageStart {
+        &self.start
+    }
+
+    /// A new directory for what is to be kept of the old copy. It becomes `DATA/divergent/NAME` when the copy is put in place, and
+    /// goes with the copy if that fails. What is written there must be durable before the last part.
+    pub fn keep(&self, name: &str) -> Result<PathBuf, ImageError> {
+        let dir = Path::new(KEPT).join(name);
+        self.incoming.create_dir(&dir).map_err(store("make a directory for what is kept"))?;
+        Ok(self.incoming.locate(&dir))
+    }
+
+    /// Keeps the old copy as a whole: it is moved to `DATA/divergent/NAME/copy` instead of being removed.
+    pub fn keep_copy(&self, name: &str) -> Result<(), ImageError> {
+        self.keep(name)?;
+        let mark = Path::new(KEPT).join(name).join(KEEP_COPY);
+        self.incoming.open(&mark, true).map(drop).map_err(store("mark what is kept"))
+    }
+
     /// The next part. True: that was the end, and the copy is durable: [`install`] it.
     pub fn part(&mut self, part: ImagePart) -> Result<bool, ImageError> {
         match part.kind {
@@ -175,6 +196,7 @@ impl Receiver {
         wal.append(Some(&self.state), &[]).map_err(store("append to the log"))?;
         wal.sync().map_err(store("sync the log"))?;
         drop(wal);
+        sync_kept(&*self.incoming).map_err(store("sync what is kept of the old copy"))?;
         self.incoming.open(Path::new(COMPLETE), true).map_err(store("mark the copy"))?;
         self.incoming.sync_dir(Path::new("")).map_err(store("sync the copy"))?;
         self.place.exports.sync_dir(Path::new("")).map_err(store("sync the exports' directory"))
@@ -189,6 +211,7 @@ pub fn install(place: &Place) -> Result<bool, ImageError> {
     let whole = is_there(&**exports, &incoming.join(COMPLETE));
     if whole {
         if is_there(&**exports, name) {
+            // Left from an earlier copy: this one would not have begun before it was done with.
             exports.remove_tree(&old).map_err(store("remove an old copy"))?;
             exports.rename(name, &old).map_err(store("move the old copy aside"))?;
         }
@@ -196,12 +219,13 @@ pub fn install(place: &Place) -> Result<bool, ImageError> {
         exports.sync_dir(Path::new("")).map_err(store("sync the exports' directory"))?;
     }
     let _ = exports.remove(&name.join(COMPLETE));
+    put_away(place, &old).map_err(store("keep what only this node had"))?;
     exports.remove_tree(&incoming).map_err(store("remove an unfinished copy"))?;
     exports.remove_tree(&old).map_err(store("remove an old copy"))?;
     Ok(whole)
 }
 
 /// Is there a file or a directory of this name?
-fn is_there(disk: &dyn Disk, path: &Path) -> bool {
+pub(super) fn is_there(disk: &dyn Disk, path: &Path) -> bool {
     disk.file_len(path).is_ok() || disk.list(path).is_ok()
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use proto::peer::{
     Entry as WireEntry, ImageContent, ImageEnd, ImageLog, ImagePart, ImageRow, ImageRows, ImageStart,
-    image_part,
+    LogMark, image_part,
 };
 
 use super::{ImageError, PART_BYTES, store};
 use crate::clock::monotonic_ns;
+use crate::divergent::MARKS_MAX;
 use crate::fs::Fs;
 use crate::fs::content::{Content, ContentFile, DIRS};
 use crate::fs::kv::Image;
@@ -160,6 +161,9 @@ impl Sending {
             history: status.history,
             files: progress.files,
             bytes: progress.bytes_used,
+            parent_history: status.parent.0,
+            parent_end: Some(mark(status.parent.1)),
+            marks: newest(self.source.reader.marks()),
         }))
     }
 
@@ -222,6 +226,15 @@ impl ContentWalk {
             self.offset = 0;
         }
     }
+}
+
+fn mark((index, term): (LogIndex, Term)) -> LogMark {
+    LogMark { index, term }
+}
+
+fn newest(marks: Vec<(LogIndex, Term)>) -> Vec<LogMark> {
+    let skipped = marks.len().saturating_sub(MARKS_MAX);
+    marks.into_iter().skip(skipped).map(mark).collect()
 }
 
 fn part(kind: image_part::Kind) -> ImagePart {

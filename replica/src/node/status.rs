@@ -81,6 +81,8 @@ pub struct NodeStatus {
     pub serving: bool,
     /// The group's history.
     pub history: u64,
+    /// The one that the last verdict ended, 0: none; and this log's last entry then.
+    pub parent: (u64, (LogIndex, Term)),
     /// This node plays the third vote itself.
     pub stand_in: bool,
     /// The witness answered lately.
@@ -121,6 +123,7 @@ impl Node {
             lease_until_ns: self.lease.until,
             serving: self.lease.serving && self.now < self.lease.until,
             history: self.stable.history,
+            parent: (self.stable.parent_history, self.stable.parent_end),
             stand_in: self.stable.stand_in,
             witness_connected: self.witness_is_heard(),
             witness: self.stable.witness,

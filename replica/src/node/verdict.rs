@@ -40,6 +40,8 @@ impl Node {
             return;
         }
         self.stable.parent_history = self.stable.history;
+        let last = self.last_index();
+        self.stable.parent_end = (last, self.term_at(last).unwrap_or_default());
         self.stable.history = verdict.history;
         self.stable.stand_in = true;
         self.stable.solo = true;
@@ -91,6 +93,8 @@ impl Node {
             self.need_image(out, why);
         } else if peer_is_blank || i_went_on {
             self.peer.needs_image = true;
+            // Whatever stood between the two copies: the peer's is going to be this one.
+            self.divergent = false;
             self.event(
                 out,
                 tracing::Level::WARN,

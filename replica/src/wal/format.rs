@@ -24,8 +24,10 @@ const FLAG_RECOVERING: u8 = 2;
 const FLAG_STAND_IN: u8 = 4;
 const FLAG_BLANK: u8 = 8;
 const FLAG_LOCKS_LOST: u8 = 16;
-/// Of a state, all but the boot id.
-pub(super) const STATE_FIXED_BYTES: usize = 51;
+/// The end of the parent history follows the boot id.
+const FLAG_PARENT_END: u8 = 32;
+/// Of a state, all but the boot id. The parent history's end, 16 bytes, counts although it may be absent.
+pub(super) const STATE_FIXED_BYTES: usize = 67;
 
 /// (index, term) of an entry.
 pub(super) type Position = (LogIndex, Term);
@@ -221,6 +223,7 @@ pub(super) fn encode_state(state: &StableState) -> Vec<u8> {
         dirty_boot,
         witness,
         parent_history,
+        parent_end,
         stand_in,
         blank,
         locks_lost,
@@ -235,10 +238,15 @@ pub(super) fn encode_state(state: &StableState) -> Vec<u8> {
         (*stand_in, FLAG_STAND_IN),
         (*blank, FLAG_BLANK),
         (*locks_lost, FLAG_LOCKS_LOST),
+        (*parent_end != (0, 0), FLAG_PARENT_END),
     ];
     bytes.push(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
     bytes.extend((dirty_boot.len() as u16).to_le_bytes());
     bytes.extend(dirty_boot.as_bytes());
+    if *parent_end != (0, 0) {
+        bytes.extend(parent_end.0.to_le_bytes());
+        bytes.extend(parent_end.1.to_le_bytes());
+    }
     bytes
 }
 
@@ -249,7 +257,9 @@ pub(super) fn decode_state(bytes: &[u8]) -> Option<StableState> {
     let flags = fields.u8()?;
     let boot_len = u16::from_le_bytes(*fields.take(2)?.first_chunk()?);
     let dirty_boot = std::str::from_utf8(fields.take(boot_len.into())?).ok()?.to_owned();
-    let known = FLAG_SOLO | FLAG_RECOVERING | FLAG_STAND_IN | FLAG_BLANK | FLAG_LOCKS_LOST;
+    let has_parent_end = flags & FLAG_PARENT_END != 0;
+    let parent_end = if has_parent_end { (fields.u64()?, fields.u64()?) } else { (0, 0) };
+    let known = FLAG_SOLO | FLAG_RECOVERING | FLAG_STAND_IN | FLAG_BLANK | FLAG_LOCKS_LOST | FLAG_PARENT_END;
     let is_known = flags & !known == 0 && fields.0.is_empty();
     is_known.then_some(StableState {
         term,
@@ -261,6 +271,7 @@ pub(super) fn decode_state(bytes: &[u8]) -> Option<StableState> {
         dirty_boot,
         witness,
         parent_history,
+        parent_end,
         stand_in: flags & FLAG_STAND_IN != 0,
         blank: flags & FLAG_BLANK != 0,
         locks_lost: flags & FLAG_LOCKS_LOST != 0,

@@ -49,7 +49,8 @@
 //! | 4 session | the log was opened; what follows is of session number *index* | none |
 //!
 //! State: term, vote, commit, history, witness, parent history (8 bytes each), flags (1 byte: 1 solo,
-//! 2 recovering, 4 stand-in, 8 blank, 16 locks lost), length of the boot id (2 bytes), boot id. One append writes truncation, state, entries, in this order: a commit index
+//! 2 recovering, 4 stand-in, 8 blank, 16 locks lost, 32 the next follows), length of the boot id (2 bytes), boot id,
+//! end of the parent history (index, term; 8 bytes each). One append writes truncation, state, entries, in this order: a commit index
 //! never outlives a crash without the truncation it relies on, and is cut back to the last entry there is.
 //!
 //! # Order of operations, and why

@@ -1,5 +1,6 @@
 //! Entries read back, from the page cache as a rule, while the writer goes on.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -8,8 +9,10 @@ use parking_lot::RwLock;
 use super::error::WalError;
 use super::format::{HEAD_BYTES, Head, Kind, Position};
 use super::index::{Index, Place, Segment};
+use super::recovery::{recover, segment_seq};
+use super::spares::disk_error;
 use crate::disk::Disk;
-use crate::log::{Entry, LogIndex};
+use crate::log::{Entry, LogIndex, StableState, Term};
 
 /// Bytes fetched with one read, at most, unless one entry alone is larger: what a kept entry may pin.
 const SPAN_BYTES_MAX: u64 = 1 << 20;
@@ -60,6 +63,30 @@ impl WalReader {
     /// Bytes of the records behind an entry, as far as they are kept.
     pub fn bytes_after(&self, index: LogIndex) -> u64 {
         self.index.read().bytes_after(index)
+    }
+
+    /// Reads a log that nobody writes any more, and changes nothing in it; with the voter's state. `None`: there is no log.
+    pub fn open(disk: &Arc<dyn Disk>) -> Result<Option<(Self, StableState)>, WalError> {
+        let dir = Path::new("");
+        let names = disk.list(dir).map_err(disk_error(disk, "list", dir))?;
+        let mut seqs: Vec<u64> = names.iter().filter_map(|name| segment_seq(name)).collect();
+        seqs.sort_unstable();
+        let found = recover(disk, &seqs)?;
+        Ok(found.map(|f| (Self::new(disk.clone(), Arc::new(RwLock::new(f.index))), f.state)))
+    }
+
+    /// The term of an entry there is, or of the one before the first.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.index.read().term_at(index)
+    }
+
+    /// Of what terms the log is made: the entry before the first one, and the last entry of each term, oldest first.
+    pub fn marks(&self) -> Vec<(LogIndex, Term)> {
+        let index = self.index.read();
+        let ends = index.terms.iter().skip(1).map(|(first, _)| first.saturating_sub(1));
+        let ends = ends.chain([index.last.0]);
+        let runs = index.terms.iter().zip(ends).map(|((_, term), end)| (end, *term));
+        std::iter::once(index.base).chain(runs).collect()
     }
 
     /// The first entry there is; one behind the last where there is none.

@@ -158,9 +158,14 @@ impl Hub {
         });
     }
 
-    pub(super) fn copied(&mut self, id: ExportId, outcome: Result<(), String>) {
+    pub(super) fn copied(&mut self, id: ExportId, outcome: Result<Option<String>, String>) {
         match outcome {
-            Ok(()) => self.log(Level::Info, Some(id), "the copy is complete".to_owned()),
+            Ok(saved) => {
+                if let Some(text) = saved {
+                    self.log(Level::Warning, Some(id), text);
+                }
+                self.log(Level::Info, Some(id), "the copy is complete".to_owned());
+            }
             Err(why) => {
                 self.copy_not_before_ns = monotonic_ns() + COPY_RETRY_NS;
                 self.log(Level::Warning, Some(id), format!("the copy failed: {why}"));

@@ -100,8 +100,8 @@ pub enum HubInput {
     SessionDown,
     /// The primary's log no longer reaches back to what this node has.
     CopyFromPeer(ExportId),
-    /// A copy ended.
-    CopyDone(ExportId, Result<(), String>),
+    /// A copy ended; with what only this node had before, if anything.
+    CopyDone(ExportId, Result<Option<String>, String>),
     /// The peer's digest of the export's state.
     PeerDigest(ExportId, StateDigest),
     /// The peer wants to have the export.
@@ -398,6 +398,7 @@ impl Hub {
     fn peer_guardian(&mut self, event: guardian_event::Kind) {
         match event {
             guardian_event::Kind::Hello(_) => {}
+            guardian_event::Kind::Ping(_) => self.policy(PolicyInput::PeerGuardianHeard),
             // Of an earlier process: the one that is connected now is alive.
             guardian_event::Kind::ServerGone(id) if id != self.peer_process_id => {}
             guardian_event::Kind::ServerGone(_) => {

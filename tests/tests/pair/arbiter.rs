@@ -6,8 +6,13 @@ use hanfs_tests::pair::{Cluster, Load, Shape};
 use tempfile::TempDir;
 
 /// A verdict is for people to know; a node that missed one is rebuilt, whatever it holds.
-const WORDS_OF_A_VERDICT: [&str; 4] =
-    ["verdict: ", "this node goes on alone", "the peer went on without this node", "it is to be copied anew"];
+const WORDS_OF_A_VERDICT: [&str; 5] = [
+    "verdict: ",
+    "this node goes on alone",
+    "the peer went on without this node",
+    "it is to be copied anew",
+    "that only this node had",
+];
 const ROUNDS: u64 = 60;
 
 /// Kills `a`, which serves; `b` goes on after its verdict; `a` comes back as its backup.
@@ -102,6 +107,64 @@ async fn without_an_arbiter_a_person_decides() {
     cluster.start_node("a");
     cluster.wait_mirrored("b", ONE).await;
     load.more(2 * ROUNDS).await;
+    assert!(load.finish().await.verify().await > 0);
+    cluster.assert_equal_digests("after the reunion").await;
+    cluster.assert_calm_logs();
+}
+
+/// The loser's last entries: written into its log, acknowledged to nobody, and lost to the winner. They are not deleted with its
+/// copy: both nodes show them, the status says so, and they go on an order.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_loser_had_is_saved_until_it_is_removed() {
+    let mut cluster = Cluster::start(&Shape::with_arbiter("kind = \"none\"")).await;
+    cluster.expect_in_logs(&WORDS_OF_A_VERDICT);
+    let load = Load::start(&cluster.target(ONE), "load", 2).await;
+    load.more(ROUNDS).await;
+    // Without its backup the primary still writes down what it is asked for, as long as its lease lasts.
+    cluster.kill_node("b");
+    cluster
+        .wait("a has entries that are not committed", async || {
+            cluster.export("a", ONE).await.is_some_and(|e| e.last_index > e.commit_index)
+        })
+        .await;
+    let lost = cluster.export("a", ONE).await.expect("a answers").last_index;
+    cluster.kill_node("a");
+    cluster.start_node("b");
+    cluster
+        .wait("b answers", async || cluster.export("b", ONE).await.is_some_and(|e| e.role == "candidate"))
+        .await;
+    let done = cluster.hanfs("b", &["takeover", "--force", "--yes", ONE]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    cluster.wait_served("b", ONE).await;
+    load.more(ROUNDS).await;
+    let none = cluster.hanfs("b", &["divergent", "list"]);
+    assert_eq!(none.status.code(), Some(1), "node a may have something: {}", text(&none));
+    cluster.start_node("a");
+    cluster.wait_mirrored("b", ONE).await;
+
+    let list = cluster.hanfs("b", &["divergent", "list", "--json"]);
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).expect("JSON");
+    let [tail] = &list.as_array().expect("a list")[..] else { panic!("{list}") };
+    assert_eq!((&tail["node"], &tail["export"]), (&"a".into(), &ONE.into()), "{list}");
+    assert_eq!((&tail["last"], &tail["whole_copy"]), (&lost.into(), &false.into()), "{list}");
+    let committed = tail["committed"].as_u64().expect("a number");
+    assert!(committed < tail["first"].as_u64().expect("a number"), "nobody was told of any: {list}");
+    let id = tail["id"].as_str().expect("an id");
+    let health = cluster.health().await.line();
+    assert!(health.starts_with("WARNING: ") && health.contains("hanfs divergent show"), "{health}");
+    let shown = cluster.hanfs("b", &["divergent", "show", id]);
+    let lines = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        lines.contains(" 127.0.0.1 ") && lines.contains("in directory") || lines.contains("WRITE to file"),
+        "{lines}"
+    );
+    assert!(lines.lines().any(|line| line.starts_with(&format!("{lost} "))), "{lines}");
+
+    let removed = cluster.hanfs("b", &["divergent", "remove", id]);
+    assert_eq!(removed.status.code(), Some(0), "{}", text(&removed));
+    assert_eq!(cluster.hanfs("b", &["divergent", "show", id]).status.code(), Some(3));
+    assert!(!cluster.data("a").join("divergent").join(id).exists());
+    assert_eq!(cluster.health().await.line().split(':').next(), Some("OK"));
     assert!(load.finish().await.verify().await > 0);
     cluster.assert_equal_digests("after the reunion").await;
     cluster.assert_calm_logs();

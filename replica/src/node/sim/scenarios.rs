@@ -104,7 +104,8 @@ fn a_forced_node_serves_alone_and_the_pair_heals() {
     assert_eq!(status(&world, 0).history, 5);
 }
 
-/// Goal: where both went on, neither is thrown away by a machine. Method: force both while they are apart.
+/// Goal: where both went on, neither is thrown away by a machine, and when an administrator has taken one away the pair heals
+/// without a restart of the other. Method: force both while they are apart, then wipe one.
 #[test]
 fn two_histories_wait_for_an_administrator() {
     let mut world = pair(Third::StandIn);
@@ -123,6 +124,12 @@ fn two_histories_wait_for_an_administrator() {
         assert!(status.divergent && !status.needs_image, "host {}: {status:?}", h + 1);
     }
     assert!(world.checks.errors.iter().any(|e| e.contains("an administrator must choose")));
+    world.wipe(1);
+    world.start(1);
+    let next = world.now + 6_000 * MS;
+    world.run_until(next);
+    assert_eq!(world.well(), Ok(0));
+    assert_eq!(status(&world, 1).history, 100);
 }
 
 /// Goal: without a witness, a backup that never was in sync gets no verdict. Method: a fresh process that heard nobody.

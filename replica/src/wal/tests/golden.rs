@@ -48,6 +48,7 @@ fn state() -> StableState {
         dirty_boot: "3f0c-boot".into(),
         witness: 7,
         parent_history: 8,
+        parent_end: (0, 0),
         stand_in: true,
         blank: false,
         locks_lost: false,
@@ -124,12 +125,26 @@ fn each_flag_of_a_state_has_its_bit() {
         (StableState { recovering: true, ..off.clone() }, 2),
         (StableState { stand_in: true, ..off.clone() }, 4),
         (StableState { blank: true, ..off.clone() }, 8),
-        (StableState { locks_lost: true, ..off }, 16),
+        (StableState { locks_lost: true, ..off.clone() }, 16),
+        (StableState { parent_end: (3, 2), ..off }, 32),
     ];
     for (state, flag) in all {
         let bytes = encode_state(&state);
         // After six numbers.
         assert_eq!(bytes.get(48), Some(&flag));
         assert_eq!(decode_state(&bytes), Some(state));
+    }
+}
+
+/// Written only where there was a verdict, behind the boot id: an older log reads as one without.
+#[test]
+fn the_end_of_the_parent_history_is_behind_the_boot_id() {
+    let without = StableState { dirty_boot: "b".into(), ..StableState::default() };
+    let with = StableState { parent_end: (0x0102, 3), ..without.clone() };
+    let (short, long) = (encode_state(&without), encode_state(&with));
+    assert_eq!((short.len(), long.len()), (52, 68));
+    assert_eq!(&long[52..], [2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+    for cut in 52..long.len() {
+        assert_eq!(decode_state(&long[..cut]), None, "cut at {cut}");
     }
 }
