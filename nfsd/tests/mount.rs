@@ -423,7 +423,7 @@ fn showmount_sees_whom_an_export_admits() {
 #[test]
 fn mnt_waits_for_the_clients_name() {
     let (asked, questions) = std::sync::mpsc::channel();
-    let names = Names::new(Box::new(move |ip| _ = asked.send(ip)));
+    let names = Names::new(Box::new(move |ip, _| _ = asked.send(ip)));
     let mut one = export(1, "/srv/one", true);
     let list = || [rule(Who::Wildcard("*.lab".into()), "*.lab")].into_iter().collect();
     one.shown.access = Access::new(list(), names.clone());

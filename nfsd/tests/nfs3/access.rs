@@ -205,7 +205,7 @@ fn wildcard() -> AccessList {
 #[test]
 fn a_call_waits_for_its_clients_name_and_the_client_sees_no_error() {
     let (asked, questions) = mpsc::channel();
-    let names = Names::new(Box::new(move |ip| _ = asked.send(ip)));
+    let names = Names::new(Box::new(move |ip, _| _ = asked.send(ip)));
     let server = TestServer::admitting(vec![wildcard()], &names);
     let mut raw = server.raw_from(OUTSIDE);
     raw.send(&call(1, 1, &pack(&server.root())));

@@ -71,7 +71,7 @@ mod tests {
     //! Method: directories as each step of [`install`] leaves them; then it is called, as at a start.
     use std::fs;
 
-    use super::super::receiver::INCOMING;
+    use super::super::receiver::{COMPLETE, INCOMING};
     use super::*;
     use crate::image::install;
 

@@ -17,7 +17,7 @@ use crate::log::{Entry, LogIndex, StableState, Term};
 use crate::wal::{Wal, WalOptions};
 
 /// Name of the file that says that a received image is whole.
-const COMPLETE: &str = "complete";
+pub(super) const COMPLETE: &str = "complete";
 /// What follows the export's name in the name of a copy that is coming in.
 pub(super) const INCOMING: &str = "incoming";
 
