@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, RealDisk};
+use crate::wal::WalOptions;
 
 pub use kept::{KEPT_COPY, kept_dir};
 pub use receiver::{ImageProgress, OldVote, Receiver, install, old_vote};
@@ -58,19 +59,20 @@ fn store<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 pub struct Place {
     exports: Arc<dyn Disk>,
     name: PathBuf,
+    wal: WalOptions,
 }
 
 impl Place {
-    /// On this disk, under this name.
-    pub fn new(exports: Arc<dyn Disk>, name: impl Into<PathBuf>) -> Self {
-        Self { exports, name: name.into() }
+    /// On this disk, under this name. A copy's log is made with these options.
+    pub fn new(exports: Arc<dyn Disk>, name: impl Into<PathBuf>, wal: WalOptions) -> Self {
+        Self { exports, name: name.into(), wal }
     }
 
     /// A directory of the host's.
     pub fn of(dir: &Path) -> Self {
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
         let exports = Arc::new(RealDisk::new(parent.unwrap_or(Path::new("."))));
-        Self::new(exports, dir.file_name().unwrap_or_default())
+        Self::new(exports, dir.file_name().unwrap_or_default(), WalOptions::default())
     }
 
     fn sibling(&self, suffix: &str) -> PathBuf {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use replica::ids::ExportId;
+use replica::planted::{Planted, planted};
 
 use super::config::GuardianExport;
 use crate::net::listen::{ListenError, Listeners, reset};
@@ -83,7 +84,8 @@ impl Export {
 
     /// When the VIP has to go, if it is up; `None`: not by itself. See the module `guardian` for the rule.
     pub(super) fn deadline_ns(&self, death: Option<Death>) -> Option<u64> {
-        if !self.up {
+        // Planted: the address stays.
+        if !self.up || planted(Planted::KeepAddress) {
             return None;
         }
         if self.lowering {

@@ -68,6 +68,7 @@ use self::removed::Removed;
 use crate::disk::Disk;
 use crate::ids::FileId;
 use crate::log::LogIndex;
+use crate::planted::{Planted, planted};
 
 pub use self::image::{Chunk, ContentFile, ContentWriter, DIRS};
 
@@ -127,6 +128,10 @@ impl Content {
 
     /// The file is gone with entry `index`; its host file is unlinked by [`Self::unlink_removed`].
     pub fn remove(&self, index: LogIndex, file: FileId) -> io::Result<()> {
+        // Planted: gone at once.
+        if planted(Planted::UnlinkBeforeCheckpoint) {
+            return self.host.unlink(file);
+        }
         self.removed.push(index, file);
         if self.pending.is_none() {
             // The removal is durable, so after a crash replay repeats it, and nobody reads the file before.
@@ -179,7 +184,10 @@ impl Content {
             );
         }
         // The old list of removals is overwritten only after its unlinks are durable, and they are by this.
-        self.host.sync_dirty()?;
+        // Planted: the checkpoint does not wait for it.
+        if !planted(Planted::CheckpointBeforeContent) {
+            self.host.sync_dirty()?;
+        }
         self.removed.save(self.host.disk(), up_to)
     }
 

@@ -77,6 +77,7 @@ impl Parts {
             inputs: inputs.clone(),
             events: events.clone(),
             idle_since_ns: monotonic_ns(),
+            frozen: false,
             stopped: false,
         };
         let applier = Applier {

@@ -14,7 +14,7 @@ use crate::fs::{CONTENT_DIR, META_FILE};
 use crate::group::WAL_DIR;
 use crate::ids::{FileId, voter};
 use crate::log::{Entry, LogIndex, StableState, Term};
-use crate::wal::{Wal, WalOptions};
+use crate::wal::Wal;
 
 /// Name of the file that says that a received image is whole.
 pub(super) const COMPLETE: &str = "complete";
@@ -36,7 +36,7 @@ pub fn old_vote(place: &Place) -> OldVote {
     if !is_there(&*disk, Path::new("")) {
         return OldVote::Known(StableState::default());
     }
-    match Wal::open(disk, WalOptions::default()) {
+    match Wal::open(disk, place.wal.clone()) {
         Ok(opened) => OldVote::Known(opened.state),
         Err(error) => {
             tracing::warn!(%error, "the old log cannot be read");
@@ -162,7 +162,7 @@ impl Receiver {
         if let Some(kv) = self.kv.take() {
             kv.finish(self.start.index, self.start.term).map_err(store("sync the database"))?;
             let disk = self.incoming.below(Path::new(WAL_DIR));
-            let opened = Wal::create(disk, WalOptions::default(), self.last, &self.state)
+            let opened = Wal::create(disk, self.place.wal.clone(), self.last, &self.state)
                 .map_err(store("make a log"))?;
             self.wal = Some(opened.wal);
         }
@@ -206,7 +206,7 @@ impl Receiver {
 /// Puts a whole copy, if one is there, in the place of the export's directory, and removes what is left of others. Called at every
 /// start, too: a crash at any point between leaves either the old directory or the whole copy.
 pub fn install(place: &Place) -> Result<bool, ImageError> {
-    let Place { exports, name } = place;
+    let Place { exports, name, .. } = place;
     let (incoming, old) = (place.sibling(INCOMING), place.sibling("old"));
     let whole = is_there(&**exports, &incoming.join(COMPLETE));
     if whole {

@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use quick_cache::sync::Cache;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::context;
 use super::dirty::Dirty;
@@ -12,12 +13,13 @@ use super::parts::{LargeParts, Part, stretches};
 use super::pending::Effect;
 use crate::disk::{Disk, File};
 use crate::ids::FileId;
+use crate::random::HashState;
 
 /// One directory of content.
 pub(super) struct HostFiles {
     disk: Arc<dyn Disk>,
     part_bytes: u64,
-    open: Cache<Part, Arc<dyn File>>,
+    open: Cache<Part, Arc<dyn File>, UnitWeighter, HashState>,
     large: LargeParts,
     dirty: Dirty,
 }
@@ -42,7 +44,8 @@ impl HostFiles {
         let volume = disk.volume().map_err(context("open", &*disk, root))?;
         check_file_size(&*disk, part_bytes)?;
         let large = LargeParts::open(&*disk)?;
-        let open = Cache::new(open_files.max(1));
+        let (open_files, lifecycle) = (open_files.max(1), DefaultLifecycle::default());
+        let open = Cache::with(open_files, open_files as u64, UnitWeighter, HashState::default(), lifecycle);
         Ok(Self { disk, part_bytes, open, large, dirty: Dirty::new(volume) })
     }
 
