@@ -4,6 +4,7 @@
 //! the failover policy, the front end, and the admin interface. Nothing in here decides what is true; it only connects.
 
 mod admin;
+mod client_network;
 mod copy;
 mod current;
 mod data_dir;

@@ -70,7 +70,7 @@ fn propose(rq: &Request<'_>, responder: Responder, form: Form, change: Change) {
         clock_ns: wall_ns(),
         call: Some(rq.call.key()),
         cred: Some(rq.cred(&change.object)),
-        no_room: !group.fs().has_room(),
+        no_room: !group.fs().may_grow(),
         kind: Some(kind),
     };
     let of = group.clone();

@@ -80,6 +80,8 @@ pub enum GroupEvent {
     },
     /// It does not serve it any more.
     NotServing,
+    /// The order to transfer is refused; nothing has changed.
+    NoTransfer(&'static str),
     /// The peer is lost and nobody stands in: ask the arbiter.
     AskVerdict,
     /// For the event history.
@@ -291,6 +293,16 @@ impl Group {
     /// The state machine's view.
     pub fn progress(&self) -> FsProgress {
         self.fs.progress()
+    }
+
+    /// Is there room on this node's disk for what grows?
+    pub fn has_room(&self) -> bool {
+        self.fs.has_room()
+    }
+
+    /// The other node has room, and will get the export: see [`Fs::has_room`].
+    pub fn set_room_elsewhere(&self, elsewhere: bool) {
+        self.fs.set_room_elsewhere(elsewhere);
     }
 
     /// End of the lease, 0 where there is none.

@@ -133,6 +133,7 @@ impl Hub {
         self.asking.remove(&id);
         self.digests.remove(&id);
         self.in_sync.remove(&id);
+        self.networks.remove(&id);
         self.tuples.forget(id);
         self.view.lock().forget(id);
         let dropping = self.guardian.drop_vip(id, true);
