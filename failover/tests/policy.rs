@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use failover::policy::{
-    Fault, Order, Policy, PolicyConfig, PolicyExport, PolicyInput as In, PolicyOutput as Out, PolicyTiming, Side,
+    Fault, Order, Policy, PolicyConfig, PolicyExport, PolicyInput as In, PolicyOutput as Out, PolicyTiming,
+    Side,
 };
 use replica::ids::ExportId;
 

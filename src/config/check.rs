@@ -504,8 +504,9 @@ impl Checker<'_> {
             self.issue(&key.name("detect_ms"), text);
         }
         if stall_ms < detect_ms {
-            let text =
-                format!("{stall_ms}: expected at least detect_ms ({detect_ms}): a disk that is slow does not hang yet");
+            let text = format!(
+                "{stall_ms}: expected at least detect_ms ({detect_ms}): a disk that is slow does not hang yet"
+            );
             self.issue(&key.name("stall_ms"), text);
         }
         timing

@@ -60,6 +60,11 @@ impl Health {
         self.may_yield_ns.max(self.since_ns.saturating_add(wait_ns))
     }
 
+    /// A hand-over for a fault was begun since this node was last sound.
+    pub fn has_yielded(&self) -> bool {
+        self.yields > 0
+    }
+
     /// A hand-over begins. If it comes to nothing, the next one is later.
     pub fn yielded(&mut self, now_ns: u64, timing: &PolicyTiming) {
         let doublings = self.yields.min(PolicyTiming::YIELD_DOUBLINGS_MAX);

@@ -105,6 +105,19 @@ impl Policy {
         self.exports.get(&export).and_then(|e| e.health.counts())
     }
 
+    /// The export is about to be where there is room: it is being handed over, or will be as soon as there is none here. No more
+    /// so after a hand-over for a fault that came to nothing.
+    pub fn room_elsewhere(&self, export: ExportId) -> bool {
+        let Some(e) = self.exports.get(&export).filter(|e| Fault::NoRoom.yields_to(e.peer_fault)) else {
+            return false;
+        };
+        match e.phase {
+            Phase::Draining { .. } | Phase::Transferring { .. } => true,
+            Phase::Up { .. } => self.peer() && e.in_sync_since.is_some() && !e.health.has_yielded(),
+            _ => false,
+        }
+    }
+
     /// What the other node says is wrong with it.
     pub fn peer_fault(&self, export: ExportId) -> Option<Fault> {
         self.exports.get(&export).and_then(|e| e.peer_fault)
@@ -399,7 +412,14 @@ impl Export {
 
     /// Hands over to a node that is better off. What would have to be answered first cannot be, where a disk hangs or clients
     /// are out of reach.
-    fn yields(&mut self, now_ns: u64, export: ExportId, timing: &PolicyTiming, peer: bool, out: &mut Vec<Out>) {
+    fn yields(
+        &mut self,
+        now_ns: u64,
+        export: ExportId,
+        timing: &PolicyTiming,
+        peer: bool,
+        out: &mut Vec<Out>,
+    ) {
         let Some(fault) = self.yields_for(peer) else { return };
         if now_ns < self.health.may_yield_ns(timing) {
             return;

@@ -27,12 +27,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Is the service better off on a node with that fault, or none? A node with a fault of its own is handed nothing, except
+    /// Is the service better off on a node with that fault, or none? A node with more than a slow disk is handed nothing, except
     /// where nobody at all is served here. So of two bad nodes neither gets what the other one has.
     pub fn yields_to(self, other: Option<Self>) -> bool {
         match self {
             Self::SlowDisk => false,
-            Self::NoRoom | Self::DiskHangs => other.is_none(),
+            Self::NoRoom | Self::DiskHangs => other < Some(Self::NoRoom),
             Self::NoClientNetwork => other < Some(self),
         }
     }

@@ -45,6 +45,17 @@ const _: () = assert!(RESERVE_YIELDING_BYTES < RESERVE_BYTES && RESERVE_BYTES < 
 /// How long one look at the free space serves, ns.
 const ROOM_CHECK_NS: u64 = 500_000_000;
 
+/// What a growing operation is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// Go on.
+    Enough,
+    /// Get an error: NFS3ERR_NOSPC.
+    None,
+    /// Get no answer here: the export is being handed over to a node that has room.
+    Elsewhere,
+}
+
 /// The state machine.
 pub struct Fs {
     pub(super) kv: Kv,
@@ -204,20 +215,25 @@ impl Fs {
         {
             let free = rustix::fs::statvfs(&self.dir)
                 .map_or(u64::MAX, |host| host.f_bavail.saturating_mul(host.f_frsize));
-            let wanted =
-                if self.room.load(Ordering::Relaxed) { RESERVE_BYTES } else { ROOM_AGAIN_BYTES };
+            let wanted = if self.room.load(Ordering::Relaxed) { RESERVE_BYTES } else { ROOM_AGAIN_BYTES };
             self.free.store(free, Ordering::Relaxed);
             self.room.store(free >= wanted, Ordering::Relaxed);
         }
         self.room.load(Ordering::Relaxed)
     }
 
-    /// May an operation grow the export now? Where there is no room, and the other node is about to get the export because
-    /// it has some, yes, for the little while that this takes.
-    pub fn may_grow(&self) -> bool {
-        self.has_room()
-            || (self.room_elsewhere.load(Ordering::Relaxed)
-                && self.free.load(Ordering::Relaxed) >= RESERVE_YIELDING_BYTES)
+    /// May an operation grow the export now?
+    pub fn room(&self) -> Room {
+        let elsewhere = || self.room_elsewhere.load(Ordering::Relaxed);
+        if self.has_room() {
+            Room::Enough
+        } else if !elsewhere() {
+            Room::None
+        } else if self.free.load(Ordering::Relaxed) >= RESERVE_YIELDING_BYTES {
+            Room::Enough
+        } else {
+            Room::Elsewhere
+        }
     }
 
     /// The other node is in sync and has room; this one hands over when it has none.

@@ -30,7 +30,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use machine::Fs;
+pub use machine::{Fs, Room};
 pub use mounts::{MOUNT_PATH_MAX, MOUNTS_MAX};
 pub use read::READ_MAX;
 pub use status::Status;

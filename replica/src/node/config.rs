@@ -106,7 +106,10 @@ impl Timing {
             return Err("gap_ms must be less than detect_ms".to_owned());
         }
         if self.stall_ns < self.detect_ns {
-            return Err("stall_ms must be at least detect_ms: a disk that is slow would count as one that hangs".to_owned());
+            return Err(
+                "stall_ms must be at least detect_ms: a disk that is slow would count as one that hangs"
+                    .to_owned(),
+            );
         }
         if self.retry_ns < self.ping_ns || self.transfer_ns < self.ping_ns {
             return Err("retry_ms and transfer_ms must be at least ping_ms".to_owned());

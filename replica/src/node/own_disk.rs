@@ -121,7 +121,9 @@ impl Node {
     pub(super) fn disk_deadline(&self) -> u64 {
         match self.disk.state {
             OwnDisk::Hangs => u64::MAX,
-            OwnDisk::Slow => self.disk.hangs_at(self.cfg.timing).min(self.disk.sound_at().unwrap_or(u64::MAX)),
+            OwnDisk::Slow => {
+                self.disk.hangs_at(self.cfg.timing).min(self.disk.sound_at().unwrap_or(u64::MAX))
+            }
             OwnDisk::Sound => self.disk.hangs_at(self.cfg.timing),
         }
     }

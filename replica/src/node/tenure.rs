@@ -95,7 +95,8 @@ impl Node {
         }
         // This node's vote would wait for its disk, so the peer needs the third one.
         let third = self.has_witness() && self.witness_counts();
-        (self.disk_hangs() && !third).then_some("this node's disk hangs, and without a witness it cannot elect the other")
+        (self.disk_hangs() && !third)
+            .then_some("this node's disk hangs, and without a witness it cannot elect the other")
     }
 
     /// A transfer that came to nothing: step down, and stand for election in a new term. The lease of this term is

@@ -17,9 +17,9 @@ impl Hub {
         };
         let room = (!has_room).then_some(Fault::NoRoom);
         let network = (self.networks.get(&id) == Some(&false)).then_some(Fault::NoClientNetwork);
-        let elsewhere = raft.in_sync && self.policy.peer_fault(id).is_none();
-        export.with_group(|g| g.set_room_elsewhere(elsewhere));
         self.policy(PolicyInput::OwnFault { export: id, fault: disk.max(room).max(network) });
+        let elsewhere = self.policy.room_elsewhere(id);
+        export.with_group(|g| g.set_room_elsewhere(elsewhere));
     }
 
     pub(super) fn client_network(&mut self, id: ExportId, up: bool) {
@@ -53,6 +53,19 @@ impl Hub {
             let fault = Fault::to_proto(self.policy.own_fault(export.id()));
             export.to_peer(GroupFrame { fault: Some(fault), ..GroupFrame::default() });
         }
+    }
+
+    /// Why an order to serve an export on that side would be undone at once.
+    pub(super) fn would_come_back(&self, id: ExportId, side: Side) -> Option<String> {
+        let (own, peer) = (self.policy.own_fault(id), self.policy.peer_fault(id));
+        let (there, here, name) = match side {
+            Side::Own => (own, peer, self.node.as_str()),
+            Side::Peer => (peer, own, self.peer_name()),
+        };
+        let fault = there.filter(|fault| fault.yields_to(here))?;
+        Some(format!(
+            "node {name}: {fault}: it would hand it over again (a fault counts for 30 s after its end)"
+        ))
     }
 
     pub(super) fn yields(&mut self, id: ExportId, fault: Fault) {

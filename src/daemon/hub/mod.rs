@@ -18,7 +18,9 @@ use failover::net::Tuple;
 use failover::net::listen::Listeners;
 use failover::policy::{Fault, Order, Policy, PolicyExport, PolicyInput, PolicyOutput, Report, Side};
 use parking_lot::{Mutex, RwLock};
-use proto::peer::{ClientTuple, GroupFrame, GuardianOrder, NodeFault, StateDigest, guardian_event, guardian_order};
+use proto::peer::{
+    ClientTuple, GroupFrame, GuardianOrder, NodeFault, StateDigest, guardian_event, guardian_order,
+};
 use replica::clock::{monotonic_ns, wall_ns};
 use replica::group::GroupEvent;
 use replica::ids::ExportId;
@@ -363,6 +365,10 @@ impl Hub {
                 }
             }
             HubInput::TakeOver(export, answer) => {
+                if let Some(why) = self.would_come_back(export, Side::Own) {
+                    let _ = answer.send(Err(why));
+                    return;
+                }
                 self.wait(export, Side::Own, answer);
                 self.policy(PolicyInput::Order(Order::Takeover { export }));
             }
@@ -370,6 +376,10 @@ impl Hub {
                 let _ = answer.send(Err("the other node is not in sync: see `hanfs status`".to_owned()));
             }
             HubInput::GiveAway(export, answer) => {
+                if let Some(why) = self.would_come_back(export, Side::Peer) {
+                    let _ = answer.send(Err(why));
+                    return;
+                }
                 self.wait(export, Side::Peer, answer);
                 self.policy(PolicyInput::Order(Order::HandOver { export }));
             }

@@ -6,6 +6,7 @@ mod alone;
 mod arbiter;
 mod copy;
 mod damage;
+mod faults;
 mod full;
 mod kill;
 mod memory;

@@ -10,7 +10,8 @@ use super::host::{Applied, Host, Log, Record};
 use super::rng::Rng;
 use crate::log::{Entry, LogIndex, StableState};
 use crate::node::{
-    Durability, GateState, Input, Node, NodeConfig, Output, OwnDisk, Role, Third, Timing, Verdict, VerdictKind,
+    Durability, GateState, Input, Node, NodeConfig, Output, OwnDisk, Role, Third, Timing, Verdict,
+    VerdictKind,
 };
 use crate::witness::{WitnessState, WitnessVoter};
 
