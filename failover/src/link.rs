@@ -204,6 +204,11 @@ impl GuardianLink {
         }
     }
 
+    /// This server is about to end, and this is why; the peer hears it from the guardian, before it hears of the end. Never waits.
+    pub fn last_words(&self, text: String) {
+        let _ = self.channel.try_send(&ToGuardian::Says { text }.encode(), &[]);
+    }
+
     /// This server is about to exit of its own accord, cleanly: the guardian ends too.
     pub async fn stopping(&self) {
         self.say(&ToGuardian::Stopping).await;

@@ -10,7 +10,7 @@
 //! 4 Tickle  | export 16 | tuple 20 ...     4 Released| export 16
 //! 5 Stopping| (16 zeros)                   5 VipLost | export 16 | text ...
 //! 6 Exports | (16 zeros) | entry ...       6 Exports | (16 zeros) | text ...
-//!                                          7 Reload  | (16 zeros)
+//! 7 Says    | (16 zeros) | text ...         7 Reload  | (16 zeros)
 //!
 //! tuple: client address 16 (IPv4 mapped) | client port 2 | server port 2
 //! entry: export 16 | virtual IP 16 (IPv4 mapped) | bytes of the name 1 | name of the interface; none: default
@@ -67,6 +67,8 @@ pub enum ToGuardian {
     Tickle { export: ExportId, tuples: Vec<Tuple> },
     /// The server ends of its own accord and cleanly.
     Stopping,
+    /// The server is about to end, and this is why: the peer is to know.
+    Says { text: String },
     /// Every export that there is from now on; replaces what the guardian knew.
     Exports { exports: Vec<GuardianExport> },
 }
@@ -192,6 +194,7 @@ impl ToGuardian {
             }
             Self::Tickle { export, tuples } => put_tuples(head(4, export), tuples),
             Self::Stopping => head(5, &NO_EXPORT),
+            Self::Says { text } => put_text(head(7, &NO_EXPORT), text),
             Self::Exports { exports } => put_exports(head(6, &NO_EXPORT), exports),
         }
     }
@@ -206,6 +209,7 @@ impl ToGuardian {
             4 => Self::Tickle { export, tuples: get_tuples(body)? },
             5 => Self::Stopping,
             6 => Self::Exports { exports: get_exports(body)? },
+            7 => Self::Says { text: String::from_utf8_lossy(body).into_owned() },
             _ => return None,
         })
     }
@@ -351,6 +355,7 @@ mod tests {
             ToGuardian::Drop { export, reset: true },
             ToGuardian::Tickle { export, tuples },
             ToGuardian::Stopping,
+            ToGuardian::Says { text: "the log failed".into() },
             ToGuardian::Exports { exports: exports.clone() },
         ];
         for message in all {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::peer::{FakePeer, gone, tuple, up};
 use common::{EXPORT, Guardian, LEASE, PORT, alive, signal, state, until};
+use failover::net::carrier::Carrier;
 use failover::net::listen::{Listeners, reset};
 use failover::net::netlink::{LIFETIME_S, NetlinkVip, VipConfig};
 use failover::net::packet::{ArpForm, Mac, gratuitous_arp, unsolicited_na};
@@ -152,6 +153,51 @@ fn address_goes_on_demand_and_leftovers_go_at_start() {
         let mut other = NetlinkVip::open([VipConfig { vip: far, interface: Some("v0".into()) }]).unwrap();
         other.add(far).await.unwrap();
         assert!(shown(far).contains(" v0 "), "a named interface needs no subnet");
+    });
+}
+
+/// The loss of a client network is known at once, for each address by its own interface.
+#[test]
+fn a_lost_carrier_is_seen() {
+    if !inside("a_lost_carrier_is_seen") {
+        return;
+    }
+    run(async {
+        let [v4, v6] = vips();
+        ip("link add w0 type veth peer name w1");
+        ip("link set w1 up");
+        ip("link set w0 up");
+        let mut carrier = Carrier::open().unwrap();
+        let mut see = async |what: &str, wanted: [bool; 4]| {
+            let until = Instant::now() + Duration::from_secs(10);
+            loop {
+                let seen = carrier.look().await.unwrap();
+                let far = "192.0.2.1".parse().unwrap();
+                let is = [
+                    seen.is_connected(v4, None),
+                    seen.is_connected(v6, None),
+                    seen.is_connected(v4, Some("w0")),
+                    seen.is_connected(far, None),
+                ];
+                if is == wanted {
+                    break;
+                }
+                assert!(Instant::now() < until, "{what}: {is:?}, not {wanted:?}");
+                // A change must say so itself: nothing is looked at again by the clock.
+                let _ = tokio::time::timeout(Duration::from_secs(11), carrier.changed()).await;
+            }
+        };
+        see("all is well; nothing carries what is in no subnet", [true, true, true, false]).await;
+        ip("link set v1 down");
+        see("the other end is down", [false, false, true, false]).await;
+        ip("link set v1 up");
+        see("it is back", [true, true, true, false]).await;
+        ip("link set w0 down");
+        see("a named interface", [true, true, false, false]).await;
+        ip("link set v0 down");
+        see("this end is down", [false, false, false, false]).await;
+        ip("link del v0");
+        see("it is gone", [false, false, false, false]).await;
     });
 }
 

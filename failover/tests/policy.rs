@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use failover::policy::{
-    Order, Policy, PolicyConfig, PolicyExport, PolicyInput as In, PolicyOutput as Out, PolicyTiming, Side,
+    Fault, Order, Policy, PolicyConfig, PolicyExport, PolicyInput as In, PolicyOutput as Out, PolicyTiming,
+    Side,
 };
 use replica::ids::ExportId;
 
@@ -28,6 +29,17 @@ fn side(word: &str) -> Side {
         "own" => Side::Own,
         "peer" => Side::Peer,
         other => panic!("{other:?} is neither own nor peer"),
+    }
+}
+
+fn fault(word: &str) -> Option<Fault> {
+    match word {
+        "none" => None,
+        "slow-disk" => Some(Fault::SlowDisk),
+        "no-room" => Some(Fault::NoRoom),
+        "disk-hangs" => Some(Fault::DiskHangs),
+        "no-client-network" => Some(Fault::NoClientNetwork),
+        other => panic!("{other:?} is no fault"),
     }
 }
 
@@ -53,6 +65,8 @@ fn input(words: &[&str]) -> In {
         ["order-giveback", e] => In::Order(Order::Giveback { export: export(e) }),
         ["drained", e] => In::Drained { export: export(e) },
         ["transfer-coming", e] => In::TransferComing { export: export(e) },
+        ["own-fault", e, what] => In::OwnFault { export: export(e), fault: fault(what) },
+        ["peer-fault", e, what] => In::PeerFault { export: export(e), fault: fault(what) },
         ["transfer-failed", e] => In::TransferFailed { export: export(e) },
         other => panic!("unknown input {other:?}"),
     }
@@ -75,6 +89,12 @@ fn say(out: &Out) -> String {
         Out::Drain { export } => format!("drain {}", name(export)),
         Out::Resume { export } => format!("resume {}", name(export)),
         Out::Transfer { export } => format!("transfer {}", name(export)),
+        Out::SayFault { export, fault } => match fault {
+            Some(fault) => format!("say {}: {fault}", name(export)),
+            None => format!("say {}: sound", name(export)),
+        },
+        Out::Yields { export, fault } => format!("yields {}, for {fault}", name(export)),
+        Out::RefuseHandOver { export } => format!("refuse-hand-over {}", name(export)),
         Out::AskHandOver { export } => format!("ask-hand-over {}", name(export)),
         Out::GivebackWithheld { export, failures } => {
             format!("giveback-withheld {} after {failures} failures", name(export))
@@ -198,6 +218,20 @@ transcripts!(
     guardian_unheard,
     transfer_failed,
     deposed,
+    disk_hangs,
+    disk_hangs_on_both,
+    disk_slow,
+    disk_failed,
+    no_room,
+    client_network_lost,
+    client_network_lost_on_both,
+    peer_link_lost,
+    one_way_cut,
+    stopped_and_continued,
+    flapping_home,
+    to_and_fro,
+    hand_over_refused,
+    hand_over_for_a_fault_fails,
 );
 
 /// Every transcript is run: a forgotten one would prove nothing.

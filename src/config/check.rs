@@ -464,11 +464,13 @@ impl Checker<'_> {
 
     fn timing(&mut self, raw: &RawTiming) -> Timing {
         let key = KeyPath::root("timing");
+        let detect_ms = raw.detect_ms.unwrap_or(600);
         let timing = Timing {
             ping_ms: raw.ping_ms.unwrap_or(50),
             lease_ms: raw.lease_ms.unwrap_or(500),
             promise_ms: raw.promise_ms.unwrap_or(550),
-            detect_ms: raw.detect_ms.unwrap_or(600),
+            detect_ms,
+            stall_ms: raw.stall_ms.unwrap_or(detect_ms.saturating_mul(5) / 2),
         };
         let all = [
             ("ping_ms", timing.ping_ms),
@@ -480,10 +482,12 @@ impl Checker<'_> {
         for (name, value) in all {
             self.range(&key.name(name), value, 5, 60_000, "ms");
         }
+        // Its default is more than the longest detect_ms.
+        self.range(&key.name("stall_ms"), timing.stall_ms, 5, 600_000, "ms");
         if self.issues.len() > before {
             return timing;
         }
-        let Timing { ping_ms, lease_ms, promise_ms, detect_ms } = timing;
+        let Timing { ping_ms, lease_ms, promise_ms, detect_ms, stall_ms } = timing;
         if ping_ms * 3 >= lease_ms {
             let text = format!(
                 "{lease_ms}: expected more than three times ping_ms ({ping_ms}), so that two lost pings cost no lease"
@@ -501,6 +505,12 @@ impl Checker<'_> {
             let text =
                 format!("{detect_ms}: expected more than promise_ms ({promise_ms}): nobody may vote before");
             self.issue(&key.name("detect_ms"), text);
+        }
+        if stall_ms < detect_ms {
+            let text = format!(
+                "{stall_ms}: expected at least detect_ms ({detect_ms}): a disk that is slow does not hang yet"
+            );
+            self.issue(&key.name("stall_ms"), text);
         }
         timing
     }

@@ -89,6 +89,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         same("timing.lease_ms", was.lease_ms == timing.lease_ms),
         same("timing.promise_ms", was.promise_ms == timing.promise_ms),
         same("timing.detect_ms", was.detect_ms == timing.detect_ms),
+        same("timing.stall_ms", was.stall_ms == timing.stall_ms),
         same("[limits]", old.limits == new.limits),
         same("[metrics]", old.metrics == new.metrics),
         same("[tls]", old.tls == new.tls),

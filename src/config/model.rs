@@ -232,7 +232,7 @@ pub struct Network {
     pub portmap_port: u16,
 }
 
-/// All in ms. 3 x ping < lease, lease x 1.05 < promise < detect.
+/// All in ms. 3 x ping < lease, lease x 1.05 < promise < detect <= stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// Between two pings of a leader.
@@ -243,6 +243,8 @@ pub struct Timing {
     pub promise_ms: u64,
     /// A node without a sign of life, or a backup without progress, for this long is lost.
     pub detect_ms: u64,
+    /// A disk that answers nothing for this long hangs: a primary hands over.
+    pub stall_ms: u64,
 }
 
 /// Bounds. MB are 1024 x 1024 bytes.

@@ -85,6 +85,7 @@ pub struct RawTiming {
     pub lease_ms: Option<u64>,
     pub promise_ms: Option<u64>,
     pub detect_ms: Option<u64>,
+    pub stall_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -61,7 +61,7 @@ fn defaults_are_what_the_documentation_says() {
     let network = config.network;
     assert_eq!((network.driver, network.nfs_port, network.portmap_port), (Driver::Netlink, 2049, 111));
     let t = config.timing;
-    assert_eq!((t.ping_ms, t.lease_ms, t.promise_ms, t.detect_ms), (50, 500, 550, 600));
+    assert_eq!((t.ping_ms, t.lease_ms, t.promise_ms, t.detect_ms, t.stall_ms), (50, 500, 550, 600, 1500));
     let files = config.tls_files(&Principal::Node("a".to_owned()));
     assert_eq!(files.ca, Path::new("/etc/hanfs/keys/ca.pem"));
     assert_eq!(files.cert, Path::new("/etc/hanfs/keys/a.pem"));

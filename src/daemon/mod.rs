@@ -5,6 +5,7 @@
 
 mod admin;
 mod checks;
+mod client_network;
 mod copy;
 mod current;
 mod data_dir;

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::admin::AdminService;
+use super::client_network;
 use super::current::Current;
 use super::data_dir::DataDir;
 use super::drained::Drained;
@@ -321,8 +322,13 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         dropping: Default::default(),
         closing: Default::default(),
         in_sync: Default::default(),
+        no_transfer: None,
+        networks: Default::default(),
         reloader: reloader.clone(),
     };
+    if config.network.driver == model::Driver::Netlink && peer.is_some() {
+        tokio::spawn(client_network::watch(hub.exports.clone(), hub_tx.clone()));
+    }
     tokio::spawn(stop_on_signal(hub_tx));
     tokio::spawn(reload_on_signal(reload, reloader));
     let asked = hub.run(hub_rx).await;
@@ -420,6 +426,7 @@ fn timing(t: model::Timing) -> Timing {
         lease_ns: t.lease_ms * MS,
         promise_ns: t.promise_ms * MS,
         detect_ns: t.detect_ms * MS,
+        stall_ns: t.stall_ms * MS,
         ..Timing::default()
     }
 }
@@ -514,6 +521,10 @@ impl Listener for SessionSink {
             let _ = self.hub.send(HubInput::CopyFromPeer(export.id()));
         } else if frame.hand_over {
             let _ = self.hub.send(HubInput::HandOver(export.id()));
+        } else if !frame.refused.is_empty() {
+            let _ = self.hub.send(HubInput::HandOverRefused(export.id(), frame.refused));
+        } else if let Some(fault) = frame.fault {
+            let _ = self.hub.send(HubInput::PeerFault(export.id(), fault));
         } else if frame.handing_over {
             let (export, drained_for_us) = (export.id(), frame.drained_for_us);
             let _ = self.hub.send(HubInput::HandOverComes { export, drained_for_us });

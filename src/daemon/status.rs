@@ -37,6 +37,9 @@ pub fn reply(node: &AdminService) -> StatusReply {
             problems.push(problem(severity, format!("{name} is not connected{why}"), link.since_ns));
         }
     }
+    if let Some(text) = node.view.lock().peer_says.clone() {
+        problems.push(problem(Severity::Warning, format!("node {} stopped: {text}", peer.name), 0));
+    }
     problems.extend(node.portmapper.problem().map(|text| problem(Severity::Warning, text, 0)));
     let (ours, theirs) =
         (node.current.digest(), node.peer.as_ref().map(|l| l.peer_config()).unwrap_or_default());
@@ -121,6 +124,10 @@ fn one(node: &AdminService, export: &Arc<Export>, problems: &mut Vec<Problem>) -
         status.connections = view.connections.get(&config.id).copied().unwrap_or(0);
         status.last_takeover = view.takeovers.get(&config.id).cloned();
         status.checkpoint_at_ns = view.checkpoints.get(&config.id).map_or(0, |(_, at)| *at);
+        if let Some(fault) = view.faults.get(&config.id) {
+            let text = format!("{}: node {}: {fault}", config.path, node.node);
+            problems.push(problem(Severity::Warning, text, 0));
+        }
     }
     let counts = node.pauses.of(config.id);
     status.crash_takeovers = Some(counts.crash);

@@ -139,12 +139,13 @@ const NETWORK: &str = "\
 ";
 
 const TAIL: &str = "\
-# How fast a failure is noticed, in ms. 3 x ping < lease, lease + 5% <= promise < detect.
+# How fast a failure is noticed, in ms. 3 x ping < lease, lease + 5% <= promise < detect <= stall.
 [timing]
 # ping_ms = 50                # between two signs of life
 # lease_ms = 500              # a node serves this long after a majority has answered
 # promise_ms = 550            # a voter that heard a leader votes for nobody else this long
 # detect_ms = 600             # without a sign of life this long: lost
+# stall_ms = 1500             # a disk that answers nothing for this long hangs: the node hands over; 2.5 x detect
 
 # Bounds on what a node uses.
 [limits]

@@ -148,6 +148,7 @@ fn commented_defaults_in_the_sample_are_the_defaults() {
         "lease_ms",
         "promise_ms",
         "detect_ms",
+        "stall_ms",
         "cache_mb",
         "connections",
         "in_flight_mb",

@@ -408,6 +408,7 @@ impl<V: Vip> EventLoop<V> {
                     server.stopping = true;
                 }
             }
+            Some(ToGuardian::Says { text }) => self.report(guardian_event::Kind::ServerSays(text)),
             Some(ToGuardian::Exports { exports }) => {
                 let text = self.set_exports(exports).await;
                 self.tell(&ToServer::Exports { text }, &[]);

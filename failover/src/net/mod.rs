@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+pub mod carrier;
 mod leftover;
 pub mod listen;
 pub mod loopback;

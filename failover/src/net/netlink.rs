@@ -249,7 +249,7 @@ fn code(e: &ErrorMessage) -> i32 {
     e.raw_code().saturating_neg()
 }
 
-fn full_prefix(vip: IpAddr) -> u8 {
+pub(super) fn full_prefix(vip: IpAddr) -> u8 {
     if vip.is_ipv4() { 32 } else { 128 }
 }
 
@@ -268,7 +268,7 @@ fn local(message: &AddressMessage) -> Option<IpAddr> {
 }
 
 /// Is the VIP within the subnet of this address? A host address has none.
-fn contains(message: &AddressMessage, vip: IpAddr) -> bool {
+pub(super) fn contains(message: &AddressMessage, vip: IpAddr) -> bool {
     let prefix = message.header.prefix_len;
     prefix > 0
         && prefix < full_prefix(vip)

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use replica::ids::ExportId;
 
+use super::health::Health;
 use super::types::{
-    Cause, Order, PolicyConfig, PolicyExport, PolicyInput as In, PolicyOutput as Out, PolicyTiming, Report,
-    Side,
+    Cause, Fault, Order, PolicyConfig, PolicyExport, PolicyInput as In, PolicyOutput as Out, PolicyTiming,
+    Report, Side,
 };
 
 /// Failures of a home that are remembered; more than any sensible limit.
@@ -53,6 +54,9 @@ struct Export {
     /// Crashes of its home that led to a takeover, the recent ones.
     failures: VecDeque<u64>,
     withheld: bool,
+    health: Health,
+    /// What the other node says is wrong with it.
+    peer_fault: Option<Fault>,
 }
 
 /// See the module `policy`.
@@ -111,6 +115,29 @@ impl Policy {
     /// Is this one of the exports?
     pub fn knows(&self, export: ExportId) -> bool {
         self.exports.contains_key(&export)
+    }
+
+    /// What is wrong with this node for an export, as it counts.
+    pub fn own_fault(&self, export: ExportId) -> Option<Fault> {
+        self.exports.get(&export).and_then(|e| e.health.counts())
+    }
+
+    /// The export is about to be where there is room: it is being handed over, or will be as soon as there is none here. No more
+    /// so after a hand-over for a fault that came to nothing.
+    pub fn room_elsewhere(&self, export: ExportId) -> bool {
+        let Some(e) = self.exports.get(&export).filter(|e| Fault::NoRoom.yields_to(e.peer_fault)) else {
+            return false;
+        };
+        match e.phase {
+            Phase::Draining { .. } | Phase::Transferring { .. } => true,
+            Phase::Up { .. } => self.peer() && e.in_sync_since.is_some() && !e.health.has_yielded(),
+            _ => false,
+        }
+    }
+
+    /// What the other node says is wrong with it.
+    pub fn peer_fault(&self, export: ExportId) -> Option<Fault> {
+        self.exports.get(&export).and_then(|e| e.peer_fault)
     }
 
     /// Changes when an export goes home by itself; takes effect with the next [`Self::step`].
@@ -174,6 +201,8 @@ impl Policy {
             In::TransferComing { export } => self.with(export, |e| {
                 e.began.get_or_insert((now_ns, Cause::Planned));
             }),
+            In::OwnFault { export, fault } => self.with(export, |e| e.health.seen(now_ns, fault)),
+            In::PeerFault { export, fault } => self.with(export, |e| e.peer_fault(now_ns, fault)),
             In::TransferFailed { export } => self.with(export, |e| e.resume(now_ns, export, out)),
         }
         let peer = self.peer();
@@ -248,6 +277,8 @@ impl Export {
             in_sync_since: None,
             failures: VecDeque::new(),
             withheld: false,
+            health: Health::default(),
+            peer_fault: None,
         }
     }
 
@@ -288,7 +319,9 @@ impl Export {
         }
         let unknown = if self.led_by_peer { Cause::Crash } else { Cause::Start };
         let (_, cause) = *self.began.get_or_insert((now_ns, unknown));
-        if cause == Cause::Crash && self.home == Side::Peer {
+        // A home that gave it away for a fault failed as well.
+        let failed = self.peer_fault.is_some_and(|fault| fault.yields_to(None));
+        if (cause == Cause::Crash || failed) && self.home == Side::Peer {
             if self.failures.len() >= FAILURES_KEPT {
                 self.failures.pop_front();
             }
@@ -387,10 +420,56 @@ impl Export {
     }
 
     fn drain(&mut self, export: ExportId, until_ns: u64, out: &mut Vec<Out>) {
-        if matches!(self.phase, Phase::Up { .. }) {
-            self.phase = Phase::Draining { until_ns };
-            out.push(Out::Drain { export });
+        match self.phase {
+            Phase::Up { .. } => {
+                self.phase = Phase::Draining { until_ns };
+                out.push(Out::Drain { export });
+            }
+            // It is on its way.
+            Phase::Draining { .. } | Phase::Transferring { .. } => {}
+            Phase::Idle | Phase::Releasing { .. } | Phase::Raising | Phase::Failed { .. } => {
+                out.push(Out::RefuseHandOver { export });
+            }
         }
+    }
+
+    /// Being in sync counts anew from the end of a fault on: so long a home must have been sound to get its export back.
+    fn peer_fault(&mut self, now_ns: u64, fault: Option<Fault>) {
+        let before = std::mem::replace(&mut self.peer_fault, fault);
+        if before.is_some() && fault.is_none() {
+            self.in_sync_since = self.in_sync_since.map(|_| now_ns);
+        }
+    }
+
+    /// Hands over to a node that is better off. What would have to be answered first cannot be, where a disk hangs or clients
+    /// are out of reach.
+    fn yields(
+        &mut self,
+        now_ns: u64,
+        export: ExportId,
+        timing: &PolicyTiming,
+        peer: bool,
+        out: &mut Vec<Out>,
+    ) {
+        let Some(fault) = self.yields_for(peer) else { return };
+        if now_ns < self.health.may_yield_ns(timing) {
+            return;
+        }
+        self.health.yielded(now_ns, timing);
+        out.push(Out::Yields { export, fault });
+        if fault == Fault::NoRoom {
+            self.drain(export, now_ns.saturating_add(timing.drain_wait_ns), out);
+        } else {
+            let until_ns = now_ns.saturating_add(timing.transfer_wait_ns);
+            self.phase = Phase::Transferring { until_ns, up: true };
+            out.push(Out::Transfer { export });
+        }
+    }
+
+    /// For which fault this node is to hand over, if for any.
+    fn yields_for(&self, peer: bool) -> Option<Fault> {
+        let can = matches!(self.phase, Phase::Up { .. }) && peer && self.in_sync_since.is_some();
+        self.health.acute().filter(|fault| can && fault.yields_to(self.peer_fault))
     }
 
     fn drained(&mut self, export: ExportId, until_ns: u64, out: &mut Vec<Out>) {
@@ -417,7 +496,7 @@ impl Export {
     /// When this export is to be given back by itself.
     fn giveback_ns(&self, peer: bool) -> Option<u64> {
         let up = matches!(self.phase, Phase::Up { .. });
-        if self.home != Side::Peer || !up || !peer || self.withheld {
+        if self.home != Side::Peer || !up || !peer || self.withheld || self.peer_fault.is_some() {
             return None;
         }
         Some(self.in_sync_since?.saturating_add(self.giveback_delay_ns?))
@@ -434,11 +513,21 @@ impl Export {
                 timing.repeat_after_ns.get(repeats).map(|after| since_ns.saturating_add(*after))
             }
         };
-        phase.into_iter().chain(self.giveback_ns(peer)).min()
+        let yields = self.yields_for(peer).map(|_| self.health.may_yield_ns(timing));
+        phase
+            .into_iter()
+            .chain(self.giveback_ns(peer))
+            .chain(self.health.deadline(timing))
+            .chain(yields)
+            .min()
     }
 
     /// What is due.
     fn time(&mut self, now_ns: u64, export: ExportId, timing: &PolicyTiming, peer: bool, out: &mut Vec<Out>) {
+        if self.health.settle(now_ns, timing) {
+            out.push(Out::SayFault { export, fault: self.health.counts() });
+        }
+        self.yields(now_ns, export, timing, peer, out);
         if self.giveback_ns(peer).is_some_and(|at| at <= now_ns) {
             self.give_back(now_ns, export, timing, out);
         }

@@ -13,6 +13,68 @@ pub enum Side {
     Peer,
 }
 
+/// What keeps a node from serving an export well, the lesser first. Of several the worst one counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Fault {
+    /// Its disk answers late.
+    SlowDisk,
+    /// It has no room for what grows.
+    NoRoom,
+    /// Its disk does not answer.
+    DiskHangs,
+    /// Clients do not reach it.
+    NoClientNetwork,
+}
+
+impl Fault {
+    /// Is the service better off on a node with that fault, or none? A node with more than a slow disk is handed nothing, except
+    /// where nobody at all is served here. So of two bad nodes neither gets what the other one has.
+    pub fn yields_to(self, other: Option<Self>) -> bool {
+        match self {
+            Self::SlowDisk => false,
+            Self::NoRoom | Self::DiskHangs => other < Some(Self::NoRoom),
+            Self::NoClientNetwork => other < Some(self),
+        }
+    }
+
+    /// In the peer's protocol.
+    pub fn to_proto(fault: Option<Self>) -> proto::peer::NodeFault {
+        use proto::peer::node_fault::Kind;
+        let kind = match fault {
+            None => Kind::None,
+            Some(Self::SlowDisk) => Kind::SlowDisk,
+            Some(Self::NoRoom) => Kind::NoRoom,
+            Some(Self::DiskHangs) => Kind::DiskHangs,
+            Some(Self::NoClientNetwork) => Kind::NoClientNetwork,
+        };
+        proto::peer::NodeFault { kind: kind.into() }
+    }
+
+    /// From the peer's protocol. What is not known is no fault.
+    pub fn from_proto(fault: proto::peer::NodeFault) -> Option<Self> {
+        use proto::peer::node_fault::Kind;
+        match fault.kind() {
+            Kind::None => None,
+            Kind::SlowDisk => Some(Self::SlowDisk),
+            Kind::NoRoom => Some(Self::NoRoom),
+            Kind::DiskHangs => Some(Self::DiskHangs),
+            Kind::NoClientNetwork => Some(Self::NoClientNetwork),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    /// What is wrong with a node, after its name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SlowDisk => "its disk is slow",
+            Self::NoRoom => "its disk has no room left",
+            Self::DiskHangs => "its disk hangs",
+            Self::NoClientNetwork => "it has no client network",
+        })
+    }
+}
+
 /// An export that both nodes hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PolicyExport {
@@ -47,6 +109,17 @@ pub struct PolicyTiming {
     pub failures_max: u32,
     /// See [`Self::failures_max`].
     pub failures_window_ns: u64,
+    /// A client network must be lost for so long: where both nodes lose it, the second one's word is to come first.
+    pub network_wait_ns: u64,
+    /// A fault counts as over when it has been for so long.
+    pub sound_after_ns: u64,
+    /// After a hand-over for a fault that came to nothing; doubled each time, up to [`Self::YIELD_DOUBLINGS_MAX`] times.
+    pub yield_again_ns: u64,
+}
+
+impl PolicyTiming {
+    /// See [`Self::yield_again_ns`].
+    pub const YIELD_DOUBLINGS_MAX: u32 = 6;
 }
 
 const MS: u64 = 1_000_000;
@@ -66,6 +139,9 @@ impl Default for PolicyTiming {
             transfer_wait_ns: 3_000 * MS,
             failures_max: 3,
             failures_window_ns: 3_600_000 * MS,
+            network_wait_ns: 300 * MS,
+            sound_after_ns: 30_000 * MS,
+            yield_again_ns: 10_000 * MS,
         }
     }
 }
@@ -168,6 +244,20 @@ pub enum PolicyInput {
     TransferComing {
         /// Which export.
         export: ExportId,
+    },
+    /// What is wrong with this node now, as it is seen.
+    OwnFault {
+        /// For which export.
+        export: ExportId,
+        /// The worst there is.
+        fault: Option<Fault>,
+    },
+    /// What the other node says is wrong with it ([`PolicyOutput::SayFault`] there).
+    PeerFault {
+        /// For which export.
+        export: ExportId,
+        /// The worst there is.
+        fault: Option<Fault>,
     },
     /// After [`PolicyOutput::Transfer`]: the group says that it will not happen.
     TransferFailed {
@@ -289,6 +379,25 @@ pub enum PolicyOutput {
     },
     /// Read requests again: the transfer did not happen.
     Resume {
+        /// Which export.
+        export: ExportId,
+    },
+    /// Tell the other node and the administrator what is wrong with this one.
+    SayFault {
+        /// For which export.
+        export: ExportId,
+        /// The worst there is, as it counts.
+        fault: Option<Fault>,
+    },
+    /// The export is handed over because of this.
+    Yields {
+        /// Which export.
+        export: ExportId,
+        /// What is wrong with this node.
+        fault: Fault,
+    },
+    /// [`Order::HandOver`] cannot be carried out: this node does not serve the export, or is only about to.
+    RefuseHandOver {
         /// Which export.
         export: ExportId,
     },

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proto::op::op::Kind;
 use proto::op::{self, OP_VERSION, Op, Reply};
 use replica::clock::wall_ns;
-use replica::fs::Status;
+use replica::fs::{Room, Status};
 use replica::handle::GroupHandle;
 use replica::ids::Handle;
 
@@ -65,12 +65,16 @@ fn propose(rq: &Request<'_>, responder: Responder, form: Form, change: Change) {
             return finish(&group, responder, form, &reply);
         }
     };
+    let room = group.fs().room();
+    if room == Room::Elsewhere && grows(&kind) {
+        return responder.close();
+    }
     let op = Op {
         version: OP_VERSION,
         clock_ns: wall_ns(),
         call: Some(rq.call.key()),
         cred: Some(rq.cred(&change.object)),
-        no_room: !group.fs().has_room(),
+        no_room: room != Room::Enough,
         kind: Some(kind),
     };
     let of = group.clone();
@@ -79,6 +83,14 @@ fn propose(rq: &Request<'_>, responder: Responder, form: Form, change: Change) {
         Err(replica::handle::NotServing) => responder.close(),
     });
     group.propose(op, change.payload, done);
+}
+
+/// May it need room? (Whether it does is decided where it is applied.)
+fn grows(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Write(_) | Kind::Create(_) | Kind::Mkdir(_) | Kind::Symlink(_) | Kind::Mknod(_) | Kind::Link(_)
+    )
 }
 
 /// Encodes, checks the lease, sends: in this order.

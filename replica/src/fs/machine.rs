@@ -38,8 +38,25 @@ const FREE_FILES: u64 = 1 << 32;
 /// Free space that growing operations leave on the host: three log segments and as much for a checkpoint. Below
 /// it they get NFS3ERR_NOSPC, before a failed write would end this replica; removing always works.
 const RESERVE_BYTES: u64 = 384 << 20;
+/// Where the other node has room and is about to get the export, growing operations go on down to this: nobody is to hear
+/// an error in the meantime.
+const RESERVE_YIELDING_BYTES: u64 = 256 << 20;
+/// A host that had no room has some again only when so much is free: what is decided by it must not change to and fro.
+const ROOM_AGAIN_BYTES: u64 = 512 << 20;
+const _: () = assert!(RESERVE_YIELDING_BYTES < RESERVE_BYTES && RESERVE_BYTES < ROOM_AGAIN_BYTES);
 /// How long one look at the free space serves, ns.
 const ROOM_CHECK_NS: u64 = 500_000_000;
+
+/// What a growing operation is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    /// Go on.
+    Enough,
+    /// Get an error: NFS3ERR_NOSPC.
+    None,
+    /// Get no answer here: the export is being handed over to a node that has room.
+    Elsewhere,
+}
 
 /// The state machine.
 pub struct Fs {
@@ -55,8 +72,11 @@ pub struct Fs {
     pub(super) checkpoint_index: AtomicU64,
     pub(super) durable_index: AtomicU64,
     disk: Arc<dyn Disk>,
+    /// Free on the host, bytes, as of the last look.
+    free: AtomicU64,
     /// See [`Self::has_room`].
     room: AtomicBool,
+    room_elsewhere: AtomicBool,
     room_due_ns: AtomicU64,
     read_error_logged: AtomicBool,
 }
@@ -120,7 +140,9 @@ impl Fs {
             checkpoint_index: AtomicU64::new(checkpoint),
             durable_index: AtomicU64::new(checkpoint),
             disk,
+            free: AtomicU64::new(u64::MAX),
             room: AtomicBool::new(true),
+            room_elsewhere: AtomicBool::new(false),
             room_due_ns: AtomicU64::new(0),
             read_error_logged: AtomicBool::new(false),
         })
@@ -202,10 +224,31 @@ impl Fs {
                 .compare_exchange(due, now + ROOM_CHECK_NS, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
-            let room = self.disk.space().map_or(true, |host| host.free_bytes >= RESERVE_BYTES);
-            self.room.store(room, Ordering::Relaxed);
+            let free = self.disk.space().map_or(u64::MAX, |host| host.free_bytes);
+            let wanted = if self.room.load(Ordering::Relaxed) { RESERVE_BYTES } else { ROOM_AGAIN_BYTES };
+            self.free.store(free, Ordering::Relaxed);
+            self.room.store(free >= wanted, Ordering::Relaxed);
         }
         self.room.load(Ordering::Relaxed)
+    }
+
+    /// May an operation grow the export now?
+    pub fn room(&self) -> Room {
+        let elsewhere = || self.room_elsewhere.load(Ordering::Relaxed);
+        if self.has_room() {
+            Room::Enough
+        } else if !elsewhere() {
+            Room::None
+        } else if self.free.load(Ordering::Relaxed) >= RESERVE_YIELDING_BYTES {
+            Room::Enough
+        } else {
+            Room::Elsewhere
+        }
+    }
+
+    /// The other node is in sync and has room; this one hands over when it has none.
+    pub fn set_room_elsewhere(&self, elsewhere: bool) {
+        self.room_elsewhere.store(elsewhere, Ordering::Relaxed);
     }
 
     /// The metadata's store, for the image.

@@ -30,8 +30,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use machine::Fs;
 pub(crate) use machine::{CONTENT_DIR, META_FILE};
+pub use machine::{Fs, Room};
 pub use mounts::{MOUNT_PATH_MAX, MOUNTS_MAX};
 pub use read::READ_MAX;
 pub use status::Status;

@@ -91,6 +91,8 @@ pub enum GroupEvent {
     },
     /// It does not serve it any more.
     NotServing,
+    /// The order to transfer is refused; nothing has changed.
+    NoTransfer(&'static str),
     /// The peer is lost and nobody stands in: ask the arbiter.
     AskVerdict,
     /// For the event history.
@@ -226,6 +228,16 @@ impl Group {
         self.fs.progress()
     }
 
+    /// Is there room on this node's disk for what grows?
+    pub fn has_room(&self) -> bool {
+        self.fs.has_room()
+    }
+
+    /// The other node has room, and will get the export: see [`Fs::has_room`].
+    pub fn set_room_elsewhere(&self, elsewhere: bool) {
+        self.fs.set_room_elsewhere(elsewhere);
+    }
+
     /// End of the lease, 0 where there is none.
     pub fn lease_until_ns(&self) -> u64 {
         self.lease.until_ns()
@@ -244,11 +256,6 @@ impl Group {
     /// How many locks and shares are held, and how many wait.
     pub fn lock_counts(&self) -> (u64, u64) {
         self.fs.lock_counts()
-    }
-
-    /// Is there room on this node's disk for what grows?
-    pub fn has_room(&self) -> bool {
-        self.fs.has_room()
     }
 
     /// First and last index of the log.

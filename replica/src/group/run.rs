@@ -259,6 +259,7 @@ impl Driver {
                 self.fail_pending();
                 (self.events)(GroupEvent::NotServing);
             }
+            Output::NoTransfer { why } => (self.events)(GroupEvent::NoTransfer(why)),
             Output::ResetPeer { why } => (self.events)(GroupEvent::ResetPeer(why)),
             Output::PeerNeedsImage => (self.events)(GroupEvent::PeerNeedsImage),
             Output::NeedImage { why } => (self.events)(GroupEvent::NeedImage(why)),

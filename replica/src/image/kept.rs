@@ -26,7 +26,7 @@ pub fn kept_dir(dir: &Path) -> PathBuf {
 
 /// Moves what came into place with a copy to where it is kept. Begins anew wherever a crash left it.
 pub(super) fn put_away(place: &Place, old: &Path) -> io::Result<()> {
-    let Place { exports, name } = place;
+    let Place { exports, name, .. } = place;
     let (kept, to) = (name.join(KEPT), Path::new(PLACE));
     let Some(found) = names(&**exports, &kept)? else { return Ok(()) };
     exports.create_dir(to)?;

@@ -51,6 +51,11 @@ impl Applying {
         self.next
     }
 
+    /// What the state machine was given first of what it has not applied: its last entry.
+    pub fn oldest(&self) -> Option<LogIndex> {
+        self.under_way.front().map(|(last, _)| *last)
+    }
+
     pub fn committed(&mut self, index: LogIndex) {
         self.committed = self.committed.max(index);
     }

@@ -48,6 +48,8 @@ pub struct Timing {
     pub transfer_ns: u64,
     /// A recovering node leaves this much time to an intact peer before it stands for election itself.
     pub recovering_ns: u64,
+    /// This node's own disk hangs when nothing that waits for it moves this long.
+    pub stall_ns: u64,
     /// The loop was away when a step comes this much later than [`super::Node::deadline`]: what was not heard
     /// meanwhile proves nothing about the peer.
     pub gap_ns: u64,
@@ -61,6 +63,7 @@ impl Default for Timing {
                 Self::DEFAULT.lease_ns * (1000 + CLOCK_DRIFT_PER_MILLE) / 1000 < Self::DEFAULT.promise_ns
             );
             assert!(Self::DEFAULT.promise_ns <= Self::DEFAULT.detect_ns);
+            assert!(Self::DEFAULT.detect_ns <= Self::DEFAULT.stall_ns);
         }
         Self::DEFAULT
     }
@@ -75,6 +78,7 @@ impl Timing {
         retry_ns: 150 * MS,
         transfer_ns: 1_000 * MS,
         recovering_ns: 2_000 * MS,
+        stall_ns: 1_500 * MS,
         gap_ns: 150 * MS,
     };
 
@@ -100,6 +104,12 @@ impl Timing {
         }
         if self.gap_ns >= self.detect_ns {
             return Err("gap_ms must be less than detect_ms".to_owned());
+        }
+        if self.stall_ns < self.detect_ns {
+            return Err(
+                "stall_ms must be at least detect_ms: a disk that is slow would count as one that hangs"
+                    .to_owned(),
+            );
         }
         if self.retry_ns < self.ping_ns || self.transfer_ns < self.ping_ns {
             return Err("retry_ms and transfer_ms must be at least ping_ms".to_owned());
@@ -177,6 +187,7 @@ mod tests {
             Timing { ping_ns: 0, ..good },
             Timing { gap_ns: good.detect_ns, ..good },
             Timing { retry_ns: 0, ..good },
+            Timing { stall_ns: good.detect_ns - 1, ..good },
         ];
         for timing in bad {
             assert!(timing.validate().is_err(), "{timing:?}");

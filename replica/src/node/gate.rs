@@ -113,9 +113,10 @@ impl Node {
     }
 
     /// A primary that was solo before its restart, that has the third vote itself, or that was elected with the third
-    /// vote while its peer is not there need not detect anything.
+    /// vote while its peer is not there, or says that its disk hangs, need not detect anything.
     fn open_at_once(&mut self, out: &mut Vec<Output>) {
-        let by_third = self.election.third_voted == Some(self.term()) && self.peer.is_silent();
+        let absent = self.peer.is_silent() || self.peer.disk_hangs;
+        let by_third = self.election.third_voted == Some(self.term()) && absent;
         if (self.stable.solo || self.stable.stand_in || by_third) && self.may_go_solo() {
             self.open_gate(out);
         }

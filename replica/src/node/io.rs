@@ -182,6 +182,11 @@ pub enum Output {
     },
     /// It does not serve any more.
     NotServing,
+    /// The last [`Input::Transfer`] is refused; nothing has changed.
+    NoTransfer {
+        /// For whoever asked.
+        why: &'static str,
+    },
     /// Close the connection with the peer and shake hands anew.
     ResetPeer {
         /// For the log.

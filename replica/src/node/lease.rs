@@ -51,6 +51,7 @@ impl Node {
             commit: self.commit(),
             last_index: self.last_index().max(owed),
             lease_ns: self.cfg.timing.lease_ns,
+            disk_hangs: self.disk_hangs(),
         };
         // raft-rs's heartbeat resumes a peer that is being probed, and brings the commit index.
         self.raw.ping();
@@ -71,18 +72,21 @@ impl Node {
         let yields = self.lets_peer_go_first();
         self.election.heard_leader(self.now, self.term(), &self.cfg, yields);
         self.election.promise(self.now, &self.cfg);
+        self.peer.disk_hangs = ping.disk_hangs;
         self.catch_up.heard_leader(ping);
         self.send_pong(Pong {
             term: ping.term,
             sent_ns: ping.sent_ns,
             applied_index: self.applied_to_say(),
             recovering: self.stable.recovering,
+            disk_hangs: self.disk_hangs(),
         });
     }
 
     pub(super) fn pong_from_peer(&mut self, pong: &Pong) {
         self.peer.applied = self.peer.applied.max(pong.applied_index);
         self.peer.recovering = pong.recovering;
+        self.peer.disk_hangs = pong.disk_hangs;
         if self.is_our_ping(pong) {
             self.peer.heard_at = self.now;
             self.lease.peer_ack = self.lease.peer_ack.max(self.lease_from(pong));

@@ -5,7 +5,7 @@
 //! said; `storage` the log as raft-rs sees it; `applying` the way to the state machine; `proposals` the way in. `election`,
 //! `lease` and `tenure` are leadership in real time; `peer` is the other node, `witness_edge` the third voter, `gate` decides
 //! when it stands in for the backup; `verdict` is the arbiter's word in its place; `recovering` is what a lost page cache
-//! costs. `wire` translates messages.
+//! costs; `own_disk` whether this node's disk keeps up. `wire` translates messages.
 //!
 //! It never reads a clock, touches a disk or a socket, blocks, or draws a random number. raft-rs gets no ticks, makes no
 //! snapshots, and there are no configuration changes.
@@ -16,6 +16,7 @@ mod election;
 mod gate;
 mod io;
 mod lease;
+mod own_disk;
 mod peer;
 mod proposals;
 mod ready;
@@ -32,5 +33,5 @@ mod witness_edge;
 
 pub use config::{CLOCK_DRIFT_PER_MILLE, Durability, NodeConfig, Third, Timing, promise_covers};
 pub use io::{Input, Output, Restored, Verdict, VerdictKind};
-pub use status::{GateState, NodeStatus, Role};
+pub use status::{GateState, NodeStatus, OwnDisk, Role};
 pub use voter::Node;

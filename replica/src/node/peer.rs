@@ -23,6 +23,8 @@ pub(super) struct Peer {
     pub talking: bool,
     pub needs_image: bool,
     pub recovering: bool,
+    /// As it said last on this connection.
+    pub disk_hangs: bool,
     pub applied: LogIndex,
     /// As leader: what it has acknowledged, on this connection.
     pub matched: LogIndex,
@@ -49,6 +51,7 @@ impl Peer {
             talking: false,
             needs_image: false,
             recovering: false,
+            disk_hangs: false,
             applied: 0,
             matched: 0,
             best: 0,
@@ -129,6 +132,7 @@ impl Node {
         self.peer.connected = false;
         self.peer.ends_talk(self.now);
         self.peer.needs_image = false;
+        self.peer.disk_hangs = false;
         self.raw.mut_store().forget_read_ahead();
         if let Some(peer) = self.cfg.peer {
             self.raw.report_unreachable(peer);

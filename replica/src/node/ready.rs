@@ -72,6 +72,11 @@ impl Persistence {
         self.durable >= seq
     }
 
+    /// What waits longest: the number of a Persist. None: everything that was given out counts.
+    pub fn oldest(&self) -> Option<u64> {
+        self.queue.front().map(|w| w.seq)
+    }
+
     pub fn commit_due(&self) -> u64 {
         self.commit_moved_at.map_or(u64::MAX, |at| at.saturating_add(COMMIT_LAG_NS))
     }

@@ -31,6 +31,18 @@ pub enum GateState {
     Unmarking,
 }
 
+/// How this node's own disk does, judged by what waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OwnDisk {
+    /// It keeps up.
+    #[default]
+    Sound,
+    /// It answered late not long ago.
+    Slow,
+    /// Nothing that waits for it has moved for the stall time.
+    Hangs,
+}
+
 /// Where a voter stands.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct NodeStatus {
@@ -91,6 +103,8 @@ pub struct NodeStatus {
     pub witness: u64,
     /// The witness process that answers is the adopted one and has this group's state.
     pub witness_ready: bool,
+    /// This node's own disk.
+    pub own_disk: OwnDisk,
     /// Bytes proposed and not committed.
     pub uncommitted_bytes: u64,
 }
@@ -128,6 +142,7 @@ impl Node {
             witness_connected: self.witness_is_heard(),
             witness: self.stable.witness,
             witness_ready: self.witness_counts(),
+            own_disk: self.own_disk(),
             uncommitted_bytes: self.uncommitted.bytes(),
         }
     }

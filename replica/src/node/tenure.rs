@@ -69,11 +69,12 @@ impl Node {
     /// Hands the leadership to the peer. The lease goes first: from here on this term serves nobody.
     pub(super) fn transfer(&mut self, out: &mut Vec<Output>) {
         let Some(peer) = self.cfg.peer else { return };
-        let ready = self.in_sync() && !self.peer.recovering;
+        let obstacle = self.transfer_obstacle();
         let until = self.now.saturating_add(self.cfg.timing.transfer_ns);
         let Some(tenure) = self.tenure.as_mut() else { return };
-        if !ready {
-            self.event(out, tracing::Level::WARN, "no transfer: the peer is not in sync");
+        if let Some(why) = obstacle {
+            self.event(out, tracing::Level::WARN, format!("no transfer: {why}"));
+            out.push(Output::NoTransfer { why });
             return;
         }
         if tenure.void {
@@ -83,6 +84,19 @@ impl Node {
         tenure.transfer_until = Some(until);
         self.revoke_lease(out);
         self.raw.transfer_leader(peer);
+    }
+
+    fn transfer_obstacle(&self) -> Option<&'static str> {
+        if !self.in_sync() || self.peer.recovering {
+            return Some("the other node is not in sync");
+        }
+        if self.peer.disk_hangs {
+            return Some("the other node's disk hangs");
+        }
+        // This node's vote would wait for its disk, so the peer needs the third one.
+        let third = self.has_witness() && self.witness_counts();
+        (self.disk_hangs() && !third)
+            .then_some("this node's disk hangs, and without a witness it cannot elect the other")
     }
 
     /// A transfer that came to nothing: step down, and stand for election in a new term. The lease of this term is

@@ -13,6 +13,7 @@ use super::election::Election;
 use super::gate::Gate;
 use super::io::{Input, Output, Restored};
 use super::lease::Lease;
+use super::own_disk::Watch;
 use super::peer::Peer;
 use super::proposals::Uncommitted;
 use super::ready::Persistence;
@@ -49,6 +50,7 @@ pub struct Node {
     pub(super) election: Election,
     pub(super) lease: Lease,
     pub(super) gate: Gate,
+    pub(super) disk: Watch,
     pub(super) catch_up: CatchUp,
     pub(super) applying: Applying,
     pub(super) uncommitted: Uncommitted,
@@ -104,6 +106,7 @@ impl Node {
             election: Election::new(now, &config, lost_tail),
             lease: Lease::default(),
             gate: Gate::default(),
+            disk: Watch::default(),
             peer: Peer::new(now),
             witness: WitnessEdge::new(last.0),
             catch_up: CatchUp::default(),
@@ -191,6 +194,7 @@ impl Node {
         self.expire_lease(out);
         self.tick_transfer(out);
         self.tick_detection(out);
+        self.tick_disk(out);
         self.tick_election();
         self.tick_commit(out);
     }
@@ -206,11 +210,13 @@ impl Node {
         self.pump(out);
         self.extend_lease(out);
         self.feed(out);
+        self.observe_disk();
     }
 
     /// The loop was away: what was not heard meanwhile says nothing about the peer.
     fn was_away(&mut self) {
         self.peer.was_away(self.now);
+        self.disk.was_away(self.now);
     }
 
     fn next_deadline(&self) -> u64 {
@@ -224,7 +230,7 @@ impl Node {
                 due = due.min(at);
             }
         }
-        due.min(self.detection_deadline())
+        due.min(self.detection_deadline()).min(self.disk_deadline())
     }
 
     // Short ways to what is asked often.

@@ -33,6 +33,8 @@ impl Hub {
             GroupEvent::AskVerdict => self.ask_verdict(id),
             GroupEvent::Log { level, text } => self.log(level_of(level), Some(id), text),
             GroupEvent::Fatal(what) => {
+                let path = self.exports.get(id).map(|e| e.config().path.clone()).unwrap_or_default();
+                self.guardian.last_words(format!("{path}: {what}"));
                 self.log(
                     Level::Error,
                     Some(id),
@@ -48,13 +50,16 @@ impl Hub {
             | GroupEvent::ToWitness(_)
             | GroupEvent::ResetPeer(_)
             | GroupEvent::PeerNeedsImage => {}
+            GroupEvent::NoTransfer(why) => self.no_transfer(id, why),
         }
     }
 
     /// Tells the policy which exports' backups came into sync or fell out of it.
     pub(super) fn sync_states(&mut self) {
         for export in self.exports.all() {
-            let raft = export.with_group(|g| g.node_status()).unwrap_or_default();
+            let group = export.with_group(|g| (g.node_status(), g.has_room()));
+            self.look_for_faults(&export, group.as_ref());
+            let raft = group.map(|(raft, _)| raft).unwrap_or_default();
             let connected = self.peer.as_ref().is_some_and(|p| p.is_up());
             if raft.needs_image && connected && monotonic_ns() >= self.copy_not_before_ns {
                 self.copy(export.id());

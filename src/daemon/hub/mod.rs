@@ -4,6 +4,7 @@
 //! and the policy's outputs go out: to the groups, to this node's guardian (virtual IPs, sockets), to the
 //! peer's guardian, and to the front end. What takes time runs in a task of its own and comes back as an input.
 
+mod faults;
 mod groups;
 mod orders;
 mod serve;
@@ -16,9 +17,11 @@ use std::time::Duration;
 use failover::link::{GuardianLink, LinkEvent, RaiseError};
 use failover::net::Tuple;
 use failover::net::listen::Listeners;
-use failover::policy::{Order, Policy, PolicyExport, PolicyInput, PolicyOutput, Report, Side};
+use failover::policy::{Fault, Order, Policy, PolicyExport, PolicyInput, PolicyOutput, Report, Side};
 use parking_lot::{Mutex, RwLock};
-use proto::peer::{ClientTuple, GroupFrame, GuardianOrder, StateDigest, guardian_event, guardian_order};
+use proto::peer::{
+    ClientTuple, GroupFrame, GuardianOrder, NodeFault, StateDigest, guardian_event, guardian_order,
+};
 use replica::clock::{monotonic_ns, wall_ns};
 use replica::group::GroupEvent;
 use replica::ids::ExportId;
@@ -106,6 +109,12 @@ pub enum HubInput {
     PeerDigest(ExportId, StateDigest),
     /// The peer wants to have the export.
     HandOver(ExportId),
+    /// The peer does not hand the export over: why.
+    HandOverRefused(ExportId, String),
+    /// What the peer says is wrong with it.
+    PeerFault(ExportId, NodeFault),
+    /// The interface of the export's virtual IP has a carrier, or none.
+    ClientNetwork(ExportId, bool),
     /// The peer is about to hand the export over.
     HandOverComes {
         /// Which export.
@@ -166,6 +175,10 @@ pub struct HubView {
     pub peer_guardian: bool,
     /// Index of the last checkpoint, and when it was seen first, ns since 1970.
     pub checkpoints: HashMap<ExportId, (u64, u64)>,
+    /// What is wrong with this node.
+    pub faults: HashMap<ExportId, Fault>,
+    /// The last words of the peer's server, until there is another one.
+    pub peer_says: Option<String>,
 }
 
 impl HubView {
@@ -177,6 +190,7 @@ impl HubView {
         self.takeovers.remove(&id);
         self.connections.remove(&id);
         self.checkpoints.remove(&id);
+        self.faults.remove(&id);
     }
 }
 
@@ -236,6 +250,10 @@ pub struct Hub {
     pub closing: HashMap<ExportId, bool>,
     /// Which backups are in sync, as the policy knows it.
     pub in_sync: HashMap<ExportId, bool>,
+    /// Why the group refused the transfer that it was asked for.
+    pub no_transfer: Option<&'static str>,
+    /// Exports whose virtual IP's interface has no carrier here: false.
+    pub networks: HashMap<ExportId, bool>,
     /// Reads the configuration anew.
     pub reloader: Arc<Reloader>,
 }
@@ -308,6 +326,8 @@ impl Hub {
             HubInput::SessionUp { process_id } => {
                 self.peer_process_id = process_id;
                 self.set_givebacks();
+                self.view.lock().peer_says = None;
+                self.say_faults();
                 for export in self.exports.all() {
                     for tuple in self.tuples.own(export.id()) {
                         self.tell_peer(export.id(), tuple, false, None);
@@ -322,12 +342,15 @@ impl Hub {
             }
             HubInput::CopyDone(export, outcome) => self.copied(export, outcome),
             HubInput::HandOver(export) if self.in_sync.get(&export) != Some(&true) => {
-                self.log(
-                    Level::Warning,
-                    Some(export),
-                    "not handed over: the backup is not in sync".to_owned(),
-                );
+                let why = "the backup is not in sync".to_owned();
+                self.log(Level::Warning, Some(export), format!("not handed over: {why}"));
+                self.refuse_peer(export, why);
             }
+            HubInput::HandOverRefused(export, why) => self.refused(export, &why),
+            HubInput::PeerFault(export, fault) => {
+                self.policy(PolicyInput::PeerFault { export, fault: Fault::from_proto(fault) });
+            }
+            HubInput::ClientNetwork(export, up) => self.client_network(export, up),
             HubInput::HandOver(export) => self.policy(PolicyInput::Order(Order::HandOver { export })),
             HubInput::HandOverComes { export, drained_for_us } => {
                 self.watch.handed_over(export, drained_for_us.saturating_mul(1000), monotonic_ns());
@@ -366,6 +389,10 @@ impl Hub {
                 }
             }
             HubInput::TakeOver(export, answer) => {
+                if let Some(why) = self.would_come_back(export, Side::Own) {
+                    let _ = answer.send(Err(why));
+                    return;
+                }
                 self.wait(export, Side::Own, answer);
                 self.policy(PolicyInput::Order(Order::Takeover { export }));
             }
@@ -373,6 +400,10 @@ impl Hub {
                 let _ = answer.send(Err("the other node is not in sync: see `hanfs status`".to_owned()));
             }
             HubInput::GiveAway(export, answer) => {
+                if let Some(why) = self.would_come_back(export, Side::Peer) {
+                    let _ = answer.send(Err(why));
+                    return;
+                }
                 self.wait(export, Side::Peer, answer);
                 self.policy(PolicyInput::Order(Order::HandOver { export }));
             }
@@ -406,6 +437,7 @@ impl Hub {
                 self.peer_server_gone();
                 self.policy(PolicyInput::PeerServerGone);
             }
+            guardian_event::Kind::ServerSays(text) => self.peer_says(text),
             guardian_event::Kind::ServerUp(_) => self.policy(PolicyInput::PeerServerUp),
             guardian_event::Kind::Tuple(tuple) => {
                 if let Some((export, tuple, closed)) = tuple_of(&tuple) {
@@ -468,13 +500,23 @@ impl Hub {
             }
             PolicyOutput::Resume { export } => {
                 self.front.resume(export);
-                self.answer(export, Side::Peer, &Err("the other node did not take it".to_owned()));
+                let why = self.no_transfer.take().unwrap_or("the other node did not take it");
+                self.refuse_everybody(export, why);
             }
             PolicyOutput::AskHandOver { export } => {
-                if let Some(export) = self.exports.get(export) {
+                if self.peer.as_ref().is_some_and(|p| p.is_up())
+                    && let Some(export) = self.exports.get(export)
+                {
                     export.to_peer(GroupFrame { hand_over: true, ..GroupFrame::default() });
+                } else {
+                    self.answer(export, Side::Own, &Err("the nodes are not connected".to_owned()));
                 }
             }
+            PolicyOutput::RefuseHandOver { export } => {
+                self.refuse_everybody(export, "this node does not serve it at the moment");
+            }
+            PolicyOutput::SayFault { export, fault } => self.say_fault(export, fault),
+            PolicyOutput::Yields { export, fault } => self.yields(export, fault),
             PolicyOutput::GivebackWithheld { export, failures } => self.log(
                 Level::Warning,
                 Some(export),

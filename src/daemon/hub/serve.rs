@@ -133,6 +133,7 @@ impl Hub {
         self.asking.remove(&id);
         self.digests.remove(&id);
         self.in_sync.remove(&id);
+        self.networks.remove(&id);
         self.tuples.forget(id);
         self.watch.forget(id);
         self.draining.remove(&id);

@@ -18,7 +18,8 @@ const PEER_PORT: u16 = 7400;
 const NFS_PORT: u16 = 20_490;
 /// Longer than the product's defaults: a machine that runs tests is busier than one that serves files, and no
 /// scenario is about a takeover that nobody caused.
-pub const TIMING: &str = "ping_ms = 50\nlease_ms = 1500\npromise_ms = 1600\ndetect_ms = 1700";
+pub const TIMING: &str =
+    "ping_ms = 50\nlease_ms = 1500\npromise_ms = 1600\ndetect_ms = 1700\nstall_ms = 6000";
 
 /// See the module.
 #[derive(Clone)]

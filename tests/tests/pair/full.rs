@@ -1,12 +1,11 @@
 //! Goal: a full disk is an error of the operation that needs room, not the end of the service: what is there stays, removing
 //! works, and gives the room back. Method: a node whose data is on a small memory file system, filled over NFS.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use hanfs::client::{ClientError, Stats};
 use hanfs_tests::pair::cluster::ONE;
+use hanfs_tests::pair::disk::{self, OwnDisk};
 use hanfs_tests::pair::load::{bytes_of, mount};
 use hanfs_tests::pair::{Cluster, Shape};
 use nfs3_types::nfs3::nfsstat3;
@@ -16,33 +15,13 @@ const DISK_MIB: u64 = 900;
 const FILE_MIB: u64 = 32;
 const MIB: usize = 1 << 20;
 
-/// A file system of its own, unmounted at the end.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path) -> Self {
-        std::fs::create_dir_all(at).expect("make the mount point");
-        let size = format!("size={DISK_MIB}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "hanfs-test"]).arg(at).status();
-        assert!(mounted.expect("run mount").success(), "mount a small file system");
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_what_grows_and_recovers_when_something_goes() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: it needs root for a file system of its own");
+    if !disk::may_mount() {
         return;
     }
     let mut cluster = Cluster::files(&Shape { nodes: 1, witness: false, ..Shape::default() });
-    let _disk = SmallDisk::mount(cluster.data("a"));
+    let _disk = OwnDisk::memory(cluster.data("a"), DISK_MIB);
     cluster.start_all();
     cluster.wait_served("a", ONE).await;
     let stats = Arc::new(Stats::default());

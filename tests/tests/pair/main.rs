@@ -7,6 +7,7 @@ mod arbiter;
 mod copy;
 mod damage;
 mod drill;
+mod faults;
 mod full;
 mod kill;
 mod memory;

@@ -137,6 +137,10 @@ pub(super) struct Host {
     pub wake_at: u64,
     /// True time until which its disk hangs.
     pub disk_hangs_until: u64,
+    /// True time until which its state machine hangs.
+    pub apply_hangs_until: u64,
+    /// True time before which the failover policy does not hand over from here again.
+    pub yields_at: u64,
     /// True time of its last loss of what it had persisted.
     pub forgot_at: u64,
 }

@@ -51,7 +51,7 @@ fn trouble(world: &mut World) {
         9 => world.witness_cut_until[h] = world.now + world.rng.between(100, 3_000) * MS,
         10 => world.kill_witness(),
         11 if world.rng.one_in(3) => world.replace_witness(),
-        12 => world.hosts[h].disk_hangs_until = world.now + world.rng.between(100, 2_000) * MS,
+        12 => world.hosts[h].disk_hangs_until = world.now + world.rng.between(100, 4_000) * MS,
         13 => transfer(world),
         14 if world.well().is_ok() => world.wipe(h),
         _ => {}

@@ -9,8 +9,8 @@ use super::rng::Rng;
 use super::world::{MS, Setup, World};
 use crate::log::{Entry, StableState};
 use crate::node::{
-    Durability, GateState, Input, Node, NodeConfig, NodeStatus, Output, Restored, Role, Third, Verdict,
-    VerdictKind,
+    Durability, GateState, Input, Node, NodeConfig, NodeStatus, Output, OwnDisk, Restored, Role, Third,
+    Verdict, VerdictKind,
 };
 
 fn pair(third: Third) -> World {
@@ -631,5 +631,105 @@ fn a_new_group_is_founded_in_spite_of_a_crash() {
         world.start(0);
         world.run_until(8_000 * MS);
         assert!(world.well().is_ok(), "killed after {ms} ms: {:?}", world.well());
+    }
+}
+
+/// Goal: a primary whose own disk hangs costs its clients the stall time and a blink, and gets nothing back by itself. Method:
+/// its disk hangs for 5 s under load; the policy asks it to hand over, and only its status says when.
+#[test]
+fn a_primary_whose_disk_hangs_hands_over() {
+    let mut world = pair(Third::Witness);
+    world.hosts[0].disk_hangs_until = world.now + 5_000 * MS;
+    let began = world.now;
+    let took = served_after(&mut world, 1, 3_000);
+    assert!((1_480..=1_700).contains(&took), "{took} ms");
+    // Nothing waits for the copy that hangs: the gate opens at once, not after another detection time.
+    let before = world.checks.acknowledgements;
+    let next = world.now + 100 * MS;
+    world.run_until(next);
+    assert!(world.checks.acknowledgements > before, "the new primary acknowledges");
+    assert_eq!(status(&world, 0).own_disk, OwnDisk::Hangs);
+    world.run_until(began + 8_000 * MS);
+    assert_eq!(world.well(), Ok(1), "the copy is complete again, and stays the backup");
+    assert_eq!(status(&world, 0).own_disk, OwnDisk::Slow, "not at once");
+    let next = world.now + 31_000 * MS;
+    world.run_until(next);
+    assert_eq!(status(&world, 0).own_disk, OwnDisk::Sound);
+    assert_eq!(world.yields, 1);
+}
+
+/// Goal: a disk that is slow, and answers, is no reason to move. Method: both disks stop for less than the stall time, again
+/// and again, for a minute, the primary's more often.
+#[test]
+fn slow_disks_move_nothing() {
+    let mut world = pair(Third::Witness);
+    for round in 0..40 {
+        world.hosts[0].disk_hangs_until = world.now + 1_200 * MS;
+        if round % 3 == 0 {
+            world.hosts[1].disk_hangs_until = world.now + 500 * MS;
+        }
+        let next = world.now + 1_500 * MS;
+        world.run_until(next);
+    }
+    assert!(world.hosts[0].holds_lease(world.now));
+    assert_eq!((status(&world, 0).own_disk, world.yields), (OwnDisk::Slow, 0));
+}
+
+/// Goal: two disks that hang in turn do not throw the export to and fro. Method: each hangs for 3 s, alternately.
+#[test]
+fn two_bad_disks_move_the_export_once() {
+    let mut world = pair(Third::Witness);
+    // So little that no copy is needed: with it a node would forget what its disk did. (The policy does not.)
+    world.propose_every = 100 * MS;
+    for round in 0..8 {
+        world.hosts[round % 2].disk_hangs_until = world.now + 3_000 * MS;
+        let next = world.now + 3_500 * MS;
+        world.run_until(next);
+    }
+    assert_eq!(world.yields, 1);
+    let next = world.now + 3_000 * MS;
+    world.run_until(next);
+    world.well().expect("both serve again when both disks do");
+}
+
+/// Goal: without a witness nobody could elect the other node: the primary keeps what it can still do. Method: hang its disk.
+#[test]
+fn without_a_witness_a_disk_that_hangs_moves_nothing() {
+    let mut world = pair(Third::StandIn);
+    world.hosts[0].disk_hangs_until = world.now + 4_000 * MS;
+    let term = status(&world, 0).term;
+    for _ in 0..60 {
+        let next = world.now + 100 * MS;
+        world.run_until(next);
+        assert!(world.hosts[0].holds_lease(world.now), "reads are answered all the while");
+    }
+    assert_eq!(status(&world, 0).term, term);
+    assert_eq!(world.well(), Ok(0));
+}
+
+/// Goal: a state machine that hangs is found too, later than a log, because it waits for checkpoints. Method: hang it.
+#[test]
+fn a_primary_whose_state_machine_hangs_hands_over() {
+    let mut world = pair(Third::Witness);
+    world.hosts[0].apply_hangs_until = world.now + 60_000 * MS;
+    let took = served_after(&mut world, 1, 20_000);
+    // A host's clock may be 1% fast.
+    assert!((14_800..=15_200).contains(&took), "{took} ms");
+}
+
+/// Goal: a node that was stopped does not take its own absence for its disk's. Method: stop the primary for longer than the stall
+/// time while something waits for its disk.
+#[test]
+fn a_gap_in_the_loop_is_not_the_disks_silence() {
+    for ms in [1_600, 2_000, 5_000] {
+        let mut world = pair(Third::Witness);
+        // It is not deposed meanwhile, so that it could blame its disk at once.
+        world.pause(1, ms * MS);
+        world.hosts[0].disk_hangs_until = world.now + (ms + 200) * MS;
+        world.pause(0, ms * MS);
+        let next = world.now + (ms + 400) * MS;
+        world.run_until(next);
+        assert_eq!(world.yields, 0, "{ms}");
+        assert_ne!(status(&world, 0).own_disk, OwnDisk::Hangs, "{ms}");
     }
 }

@@ -10,11 +10,16 @@ use super::host::{Applied, Host, Log, Record};
 use super::rng::Rng;
 use crate::log::{Entry, LogIndex, StableState};
 use crate::node::{
-    Durability, GateState, Input, Node, NodeConfig, Output, Role, Third, Timing, Verdict, VerdictKind,
+    Durability, GateState, Input, Node, NodeConfig, Output, OwnDisk, Role, Third, Timing, Verdict,
+    VerdictKind,
 };
 use crate::witness::{WitnessState, WitnessVoter};
 
 pub(super) const MS: u64 = 1_000_000;
+/// The failover policy looks this often.
+const POLICY_NS: u64 = 25 * MS;
+/// And hands over not more often than this.
+const YIELD_NS: u64 = 10_000 * MS;
 
 /// What happens. Events of a host carry its life.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ enum Event {
     Copy(usize),
     Checkpoint(usize),
     Pinned(usize, u64),
+    /// The failover policy of a host looks at its group.
+    Policy(usize),
     /// A guardian says that the server process beside it, in that life, is dead.
     Dead(usize, u64),
 }
@@ -81,6 +88,8 @@ pub(super) struct World {
     pub expect_split: bool,
     /// Applied incarnations, by term; true: locks may be lost.
     pub incarnations: BTreeMap<u64, bool>,
+    /// How often a primary handed over because its disk hung.
+    pub yields: u64,
 }
 
 impl World {
@@ -104,6 +113,8 @@ impl World {
             wants_image: false,
             wake_at: u64::MAX,
             disk_hangs_until: 0,
+            apply_hangs_until: 0,
+            yields_at: 0,
             forgot_at: 0,
         });
         let hosts = hosts.collect();
@@ -130,12 +141,15 @@ impl World {
             guardians: true,
             expect_split: false,
             incarnations: BTreeMap::new(),
+            yields: 0,
         };
         world.start_witness();
         world.start(0);
         world.start(1);
         world.at(MS, Event::Connect);
         world.at(MS, Event::Propose);
+        world.at(POLICY_NS, Event::Policy(0));
+        world.at(POLICY_NS, Event::Policy(1));
         world.at(300 * MS, Event::Checkpoint(0));
         world.at(350 * MS, Event::Checkpoint(1));
         world
@@ -216,6 +230,7 @@ impl World {
                 }
             }
             Event::Propose => self.propose(),
+            Event::Policy(h) => self.policy(h),
             Event::Copy(h) => self.copy(h),
             Event::Checkpoint(h) => self.checkpoint(h),
             Event::Pinned(h, life) if self.hosts[h].life == life => self.step(h, Input::Tick),
@@ -379,7 +394,8 @@ impl World {
                 }
             }
             Output::Apply(entries) => {
-                let delay = self.rng.between(10_000, MS);
+                let hangs = self.hosts[h].apply_hangs_until.saturating_sub(self.now);
+                let delay = self.rng.between(10_000, MS).max(hangs);
                 self.hosts[h].to_apply.push_back(entries);
                 self.at(delay, Event::Apply(h, life));
             }
@@ -422,6 +438,7 @@ impl World {
                 self.hosts[h].proposed.clear();
                 self.note(format!("host {} does not serve", h + 1));
             }
+            Output::NoTransfer { why } => self.note(format!("host {} does not hand over: {why}", h + 1)),
             Output::ResetPeer { why } => {
                 self.note(format!("host {} resets the connection: {why}", h + 1));
                 self.disconnect(false);
@@ -688,6 +705,20 @@ impl World {
             });
             let ops = ops.collect();
             self.step(h, Input::Propose(ops));
+        }
+    }
+
+    /// What the failover policy does about a primary whose disk hangs, where the other node's does not.
+    fn policy(&mut self, h: usize) {
+        self.at(POLICY_NS, Event::Policy(h));
+        let status = |h: usize| self.hosts[h].node.as_ref().map(Node::status).unwrap_or_default();
+        let (own, other) = (status(h), status(1 - h));
+        let wanted = own.serving && own.in_sync && own.own_disk == OwnDisk::Hangs;
+        if wanted && other.own_disk == OwnDisk::Sound && self.now >= self.hosts[h].yields_at {
+            self.hosts[h].yields_at = self.now + YIELD_NS;
+            self.note(format!("host {} hands over, for its disk hangs", h + 1));
+            self.yields += 1;
+            self.step(h, Input::Transfer);
         }
     }
 
