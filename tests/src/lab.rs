@@ -107,24 +107,27 @@ pub struct Lab {
     pub dir: PathBuf,
     nodes: [Option<Child>; 2],
     witness: Option<Child>,
+    /// There is to be a witness.
+    third: bool,
 }
 
 impl Lab {
     /// Makes the network, the virtual machine `c1`, and a fresh cluster that is not started yet.
     pub fn up() -> Self {
-        let lab = Self::without_clients();
+        let lab = Self::without_clients(true);
         lab.start_client("c1");
         lab
     }
 
     /// The same without a virtual machine: for probes (`crate::probe`). What the nodes say to each other goes over their own link.
-    pub fn without_clients() -> Self {
+    /// `third`: with a witness.
+    pub fn without_clients(third: bool) -> Self {
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab");
         let root = std::env::var("HANFS_LAB_DIR").unwrap_or_else(|_| "/tmp/hanfs-lab".into());
         let dir = Path::new(&root).join("cluster");
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("make the cluster's directory");
-        let mut lab = Self { scripts, dir, nodes: [None, None], witness: None };
+        let mut lab = Self { scripts, dir, nodes: [None, None], witness: None, third };
         lab.script("vm.py", &["stop-all"]);
         lab.script("net.sh", &["down"]);
         lab.must("net.sh", &["up"]);
@@ -136,7 +139,9 @@ impl Lab {
         let config = self.dir.join("config");
         let mut args = vec!["init".to_owned(), "--dir".into(), config.display().to_string()];
         args.extend(["a=10.77.0.11:7400", "b=10.77.0.12:7400"].map(str::to_owned));
-        args.extend(["--witness", "10.77.0.13:7400"].map(str::to_owned));
+        if self.third {
+            args.extend(["--witness", "10.77.0.13:7400"].map(str::to_owned));
+        }
         for (path, home, vip) in EXPORTS {
             args.extend(["--export".into(), format!("{path}:{home}:{vip}/24")]);
         }
@@ -317,7 +322,9 @@ impl Lab {
     /// Starts everything, and waits until each export is protected and at home: on a busy machine the other node may have won
     /// its first election.
     pub fn start_all(&mut self) {
-        self.start_witness();
+        if self.third {
+            self.start_witness();
+        }
         self.start_node("a");
         self.start_node("b");
         for (path, home, _) in EXPORTS {

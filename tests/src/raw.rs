@@ -113,10 +113,9 @@ impl Raw {
             if there == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            if let Some(reply) = seen[..there].get(..4).map(length).transpose()?.and_then(|n| seen.get(..n)) {
-                if there >= reply.len() {
-                    return Ok(reply.to_vec());
-                }
+            let bytes = seen[..there].get(..4).map(length).transpose()?;
+            if let Some(reply) = bytes.and_then(|bytes| seen[..there].get(..bytes)) {
+                return Ok(reply.to_vec());
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -73,8 +73,8 @@ impl Cut {
     }
 }
 
-/// One or two cuts.
-struct Cell(Vec<Cut>);
+/// One or two cuts, in a cluster with a witness or, second, without.
+struct Cell(Vec<Cut>, bool);
 
 impl Cell {
     fn name(&self) -> String {
@@ -100,7 +100,8 @@ impl Cell {
     /// Who is to serve. The primary stays while it runs and a second voter hears it; the backup follows where the witness hears
     /// it and the primary is not heard any more, by either of them.
     fn server(&self) -> Option<usize> {
-        let second = |node, other| self.reaches(node, "witness") || (self.peers_meet() && self.runs(other));
+        let witness = |node| self.1 && self.reaches(node, "witness");
+        let second = |node, other| witness(node) || (self.peers_meet() && self.runs(other));
         if self.runs("a") && second("a", "b") {
             return Some(0);
         }
@@ -128,17 +129,17 @@ fn full() -> Vec<Cell> {
     let one_way = [("a", "peer"), ("a", "witness"), ("a", "clients"), ("b", "witness")];
     let one_way = one_way.iter().flat_map(|(node, whom)| ["in", "out"].map(|way| Block(node, whom, way)));
     let mut cells: Vec<Cell> =
-        whole.into_iter().chain(one_way).chain([Stop("b")]).map(|cut| Cell(vec![cut])).collect();
+        whole.into_iter().chain(one_way).chain([Stop("b")]).map(|cut| Cell(vec![cut], true)).collect();
     for (i, first) in whole.iter().enumerate() {
         for second in &whole[i + 1..] {
             if !contains(*second, *first) && !contains(*first, *second) {
-                cells.push(Cell(vec![*first, *second]));
+                cells.push(Cell(vec![*first, *second], true));
             }
         }
     }
     // The primary says it still leads, and cannot hear that it does: nobody else may, until the witness has lost it too.
-    cells.push(Cell(vec![Block("a", "peer", "both"), Block("a", "witness", "in")]));
-    cells.push(Cell(vec![Block("a", "peer", "in"), Block("a", "witness", "out")]));
+    cells.push(Cell(vec![Block("a", "peer", "both"), Block("a", "witness", "in")], true));
+    cells.push(Cell(vec![Block("a", "peer", "in"), Block("a", "witness", "out")], true));
     cells
 }
 
@@ -151,14 +152,28 @@ fn contains(larger: Cut, smaller: Cut) -> bool {
 fn selection() -> Vec<Cell> {
     let peer = Block("a", "peer", "both");
     vec![
-        Cell(vec![peer]),
-        Cell(vec![Isolate("a")]),
-        Cell(vec![Stop("a")]),
-        Cell(vec![Block("a", "clients", "both")]),
-        Cell(vec![peer, Block("a", "witness", "both")]),
-        Cell(vec![Block("b", "witness", "both"), Stop("a")]),
-        Cell(vec![Block("a", "peer", "in"), Block("a", "witness", "out")]),
+        Cell(vec![peer], true),
+        Cell(vec![Isolate("a")], true),
+        Cell(vec![Stop("a")], true),
+        Cell(vec![Block("a", "clients", "both")], true),
+        Cell(vec![peer, Block("a", "witness", "both")], true),
+        Cell(vec![Block("b", "witness", "both"), Stop("a")], true),
+        Cell(vec![Block("a", "peer", "in"), Block("a", "witness", "out")], true),
     ]
+}
+
+/// Without a witness and without a verdict nobody goes on alone, and nobody needs to be told when the other is back.
+fn without_a_witness() -> Vec<Cell> {
+    let cuts = [
+        Block("a", "peer", "both"),
+        Block("a", "peer", "out"),
+        Isolate("a"),
+        Isolate("b"),
+        Stop("a"),
+        Stop("b"),
+    ];
+    let behind_them = [Block("a", "clients", "both"), Block("b", "clients", "both")];
+    cuts.into_iter().chain(behind_them).map(|cut| Cell(vec![cut], false)).collect()
 }
 
 struct Matrix {
@@ -273,8 +288,14 @@ fn matrix() {
     if hanfs_tests::lab::times(1).is_none() {
         return;
     }
-    let cells = if std::env::var("HANFS_MATRIX").is_ok_and(|v| v == "full") { full() } else { selection() };
-    let mut lab = Lab::without_clients();
+    let whole = std::env::var("HANFS_MATRIX").is_ok_and(|v| v == "full");
+    try_all(true, &if whole { full() } else { selection() });
+    let cells = without_a_witness();
+    try_all(false, if whole { &cells } else { &cells[..1] });
+}
+
+fn try_all(witness: bool, cells: &[Cell]) {
+    let mut lab = Lab::without_clients(witness);
     lab.start_all();
     let board = within("net", || Board::new(PATH, VIP, &["on a", "on b", "client"])).expect("mount");
     let mut probes = Vec::new();
@@ -283,11 +304,13 @@ fn matrix() {
     }
     probes.push(Probe::start(&board, CLIENT, "net", None));
     let mut matrix = Matrix { lab, board, vip: VipWatch::start(VIP) };
-    let mut table = "| cut (a is the primary) | to serve | clients reach it | first answer ms | after healing ms | protected ms | \
-                     address on both ms |\n| --- | --- | --- | --- | --- | --- | --- |\n"
-        .to_owned();
+    let third = if witness { "with a witness" } else { "without a witness" };
+    let mut table = format!(
+        "| cut, {third}, a is the primary | to serve | clients reach it | first answer ms | after healing ms | protected ms | \
+         address on both ms |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+    );
     let began = Instant::now();
-    for cell in &cells {
+    for cell in cells {
         let row = matrix.run(cell);
         println!("{:>4} s {row}", began.elapsed().as_secs());
         table += &format!("{row}\n");
