@@ -20,7 +20,7 @@ use super::inode::{Inode, Kind};
 use super::kv::Kv;
 use super::locks::Locks;
 use super::meta::Meta;
-use super::reply_cache::ReplyCache;
+use super::reply_cache::{Evicted, ReplyCache};
 use super::rows::{META_KEY, inode_key};
 use super::{FsOptions, FsProgress, FsStat, OpenError, Status, Usage};
 use crate::ids::{FileId, Handle};
@@ -67,6 +67,8 @@ pub(super) struct View {
     pub(super) replies: u64,
     /// Bytes of their rows.
     pub(super) reply_bytes: u64,
+    /// Replies that had to go.
+    pub(super) evicted: Evicted,
     /// Truncations and removals so far in this process.
     pub(super) cuts: u64,
 }
@@ -99,7 +101,7 @@ impl Fs {
         let reply_cache = ReplyCache::open(&kv).map_err(failed(&meta_path))?;
         let locks = Locks::open(&kv).map_err(failed(&meta_path))?;
         let (replies, reply_bytes) = (reply_cache.entries(), reply_cache.bytes());
-        let view = View { meta, replies, reply_bytes, cuts: 0 };
+        let view = View { meta, replies, reply_bytes, evicted: Evicted::default(), cuts: 0 };
         Ok(Self {
             kv,
             content,
@@ -135,7 +137,7 @@ impl Fs {
 
     /// Where it stands.
     pub fn progress(&self) -> FsProgress {
-        let View { meta, replies, reply_bytes, .. } = *self.view.read();
+        let View { meta, replies, reply_bytes, evicted, .. } = *self.view.read();
         FsProgress {
             applied: meta.applied,
             applied_term: meta.term,
@@ -147,6 +149,9 @@ impl Fs {
             bytes_used: meta.bytes,
             reply_cache_entries: replies,
             reply_cache_bytes: reply_bytes,
+            replies_evicted: evicted.replies,
+            replies_evicted_early: evicted.early,
+            last_evicted_age_s: evicted.last_age_s,
         }
     }
 

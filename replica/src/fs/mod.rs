@@ -179,6 +179,12 @@ pub struct FsProgress {
     pub reply_cache_entries: u64,
     /// Bytes of the reply cache.
     pub reply_cache_bytes: u64,
+    /// Replies that had to leave the cache since this process opened the export.
+    pub replies_evicted: u64,
+    /// Of these, those younger than 120 s.
+    pub replies_evicted_early: u64,
+    /// How old the last of them was, by the clocks of the entries, s; 0: not known.
+    pub last_evicted_age_s: u64,
 }
 
 /// Nodes compare digests at indexes divisible by this.

@@ -27,6 +27,9 @@ use super::rows::{Fields, REPLY_TAG, corrupt, reply_key};
 pub(crate) const ENTRIES_MAX: usize = 131_072;
 /// Bytes of rows kept. Part of the replicated format.
 pub(crate) const BYTES_MAX: u64 = 64 << 20;
+/// A reply that goes before this age, s, goes early: a Linux client that hears nothing asks again after 60 s, once more
+/// after another 60. Only counted: what goes is decided by count and bytes.
+const EARLY_S: u32 = 120;
 /// Format of the rows.
 const FORMAT: u8 = 1;
 
@@ -54,6 +57,19 @@ impl Key {
 struct Kept {
     hash: u128,
     row_bytes: u32,
+    /// The entry's clock, s since 1970; 0 of a row that was there when the index was made.
+    at_s: u32,
+}
+
+/// What had to go since the index was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Evicted {
+    /// How many.
+    pub replies: u64,
+    /// Of these, those known to be younger than [`EARLY_S`].
+    pub early: u64,
+    /// Age of the last one by the entries' clocks, s; 0: not known.
+    pub last_age_s: u64,
 }
 
 /// The index.
@@ -64,6 +80,7 @@ pub(crate) struct ReplyCache {
     rows: VecDeque<Kept>,
     by_hash: HashMap<u128, u64>,
     bytes: u64,
+    evicted: Evicted,
     entries_max: usize,
     bytes_max: u64,
 }
@@ -100,7 +117,7 @@ impl ReplyCache {
             return Err(corrupt("the reply cache's order"));
         }
         let (call, _) = split(row)?;
-        self.push(xxh3_128(call), row.len());
+        self.push(xxh3_128(call), row.len(), 0);
         Ok(())
     }
 
@@ -108,9 +125,9 @@ impl ReplyCache {
         self.first + self.rows.len() as u64
     }
 
-    fn push(&mut self, hash: u128, row_bytes: usize) {
+    fn push(&mut self, hash: u128, row_bytes: usize, at_s: u32) {
         self.by_hash.insert(hash, self.next());
-        self.rows.push_back(Kept { hash, row_bytes: row_bytes as u32 });
+        self.rows.push_back(Kept { hash, row_bytes: row_bytes as u32, at_s });
         self.bytes += row_bytes as u64;
     }
 
@@ -122,15 +139,17 @@ impl ReplyCache {
         Ok((call == key.bytes).then(|| row.slice_ref(reply)))
     }
 
-    /// Keeps a reply. The caller writes the row and deletes the evicted ones, in the same entry.
-    pub(crate) fn insert(&mut self, key: &Key, reply: &[u8]) -> Insertion {
+    /// Keeps a reply of an entry with this clock. The caller writes the row and deletes the evicted ones, in the same
+    /// entry.
+    pub(crate) fn insert(&mut self, key: &Key, reply: &[u8], clock_ns: u64) -> Insertion {
+        let at_s = u32::try_from(clock_ns / 1_000_000_000).unwrap_or(u32::MAX);
         let mut row = Vec::with_capacity(3 + key.bytes.len() + reply.len());
         row.push(FORMAT);
         row.extend_from_slice(&(key.bytes.len() as u16).to_le_bytes());
         row.extend_from_slice(&key.bytes);
         row.extend_from_slice(reply);
         let row_key = reply_key(self.next());
-        self.push(key.hash, row.len());
+        self.push(key.hash, row.len(), at_s);
         let mut evicted = Vec::new();
         while self.rows.len() > self.entries_max || (self.bytes > self.bytes_max && self.rows.len() > 1) {
             let Some(oldest) = self.rows.pop_front() else { break };
@@ -138,6 +157,13 @@ impl ReplyCache {
                 self.by_hash.remove(&oldest.hash);
             }
             self.bytes -= u64::from(oldest.row_bytes);
+            let age_s = if oldest.at_s == 0 { 0 } else { at_s.saturating_sub(oldest.at_s) };
+            let early = oldest.at_s != 0 && age_s < EARLY_S;
+            self.evicted = Evicted {
+                replies: self.evicted.replies + 1,
+                early: self.evicted.early + u64::from(early),
+                last_age_s: age_s.into(),
+            };
             evicted.push(reply_key(self.first));
             self.first += 1;
         }
@@ -147,6 +173,11 @@ impl ReplyCache {
     /// Replies kept.
     pub(crate) fn entries(&self) -> u64 {
         self.rows.len() as u64
+    }
+
+    /// What had to go since the index was made.
+    pub(crate) fn evicted(&self) -> Evicted {
+        self.evicted
     }
 
     /// Bytes of their rows.
@@ -182,7 +213,7 @@ mod tests {
     }
 
     fn keep(cache: &mut ReplyCache, kv: &Kv, xid: u32, reply: &[u8]) {
-        let insertion = cache.insert(&key(xid), reply);
+        let insertion = cache.insert(&key(xid), reply, (1000 + u64::from(xid)) * 1_000_000_000);
         kv.put(Bytes::copy_from_slice(&insertion.key), insertion.row);
         for key in insertion.evicted {
             kv.delete(Bytes::copy_from_slice(&key));
@@ -206,12 +237,17 @@ mod tests {
         cache.entries_max = 10;
         (0..25).for_each(|xid| keep(&mut cache, &kv, xid, b"reply"));
         assert_eq!(kept(&cache, &kv), (15..25).collect::<Vec<_>>());
+        assert_eq!(cache.evicted(), Evicted { replies: 15, early: 15, last_age_s: 10 });
         assert_eq!(cache.get(&kv, &key(20)).unwrap().unwrap(), "reply");
         cache.bytes_max = 1_000;
         keep(&mut cache, &kv, 30, &[0; 900]);
         assert_eq!(kept(&cache, &kv), [24, 30]);
         keep(&mut cache, &kv, 31, &[0; 5_000]);
         assert_eq!(kept(&cache, &kv), [31], "the newest stays in any case");
+        let before = cache.evicted();
+        keep(&mut cache, &kv, 31 + EARLY_S, &[0; 5_000]);
+        let late = Evicted { replies: before.replies + 1, early: before.early, last_age_s: EARLY_S.into() };
+        assert_eq!(cache.evicted(), late);
     }
 
     #[test]
@@ -227,6 +263,14 @@ mod tests {
         assert_eq!((again.entries(), again.bytes()), (cache.entries(), cache.bytes()));
         assert_eq!((again.first, again.next()), (cache.first, cache.next()));
         assert_eq!(kept(&again, &kv), kept(&cache, &kv));
+        let mut again = again;
+        again.entries_max = 10;
+        keep(&mut again, &kv, 40, b"reply");
+        assert_eq!(
+            again.evicted(),
+            Evicted { replies: 1, early: 0, last_age_s: 0 },
+            "how old it was is not in its row"
+        );
     }
 
     #[test]

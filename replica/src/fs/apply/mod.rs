@@ -145,7 +145,7 @@ impl Fs {
         reply: &Reply,
         payload: &Bytes,
     ) -> Result<(), ApplyError> {
-        let calls_back = tx.calls_back();
+        let (calls_back, clock_ns) = (tx.calls_back(), tx.clock_ns());
         let (mut meta, mut rows, effect) = tx.finish();
         let index = meta.applied;
         machine.digest.start(index, meta.term);
@@ -156,7 +156,7 @@ impl Fs {
         }
         let encoded = reply.encode_to_vec();
         if let Some(key) = key {
-            let insertion = machine.reply_cache.insert(&key, &encoded);
+            let insertion = machine.reply_cache.insert(&key, &encoded, clock_ns);
             rows.push((Bytes::copy_from_slice(&insertion.key), Some(insertion.row)));
             rows.extend(insertion.evicted.iter().map(|key| (Bytes::copy_from_slice(key), None)));
         }
@@ -179,6 +179,7 @@ impl Fs {
                 meta,
                 replies: machine.reply_cache.entries(),
                 reply_bytes: machine.reply_cache.bytes(),
+                evicted: machine.reply_cache.evicted(),
                 cuts: view.cuts + u64::from(cuts),
             };
         }
