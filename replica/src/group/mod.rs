@@ -303,6 +303,21 @@ impl Group {
         self.wal_bytes.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// Bytes of the log behind an entry, as far as they are kept.
+    pub fn log_bytes_after(&self, index: LogIndex) -> u64 {
+        self.reader.bytes_after(index)
+    }
+
+    /// How many locks and shares are held, and how many wait.
+    pub fn lock_counts(&self) -> (u64, u64) {
+        self.fs.lock_counts()
+    }
+
+    /// Is there room on this node's disk for what grows?
+    pub fn has_room(&self) -> bool {
+        self.fs.has_room()
+    }
+
     /// First and last index of the log.
     pub fn log_range(&self) -> (LogIndex, LogIndex) {
         (self.reader.first_index(), self.reader.last_index())

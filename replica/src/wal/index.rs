@@ -105,6 +105,16 @@ impl Index {
         self.segments.iter().map(|s| s.bytes).sum()
     }
 
+    /// Bytes of the records behind an entry.
+    pub fn bytes_after(&self, index: LogIndex) -> u64 {
+        let from = index.saturating_add(1);
+        let of = |s: &Segment| {
+            let places = s.from(from.max(s.first))?;
+            Some(places.last()?.end().saturating_sub(places.first()?.start()))
+        };
+        self.segments.iter().filter_map(of).sum()
+    }
+
     /// Of an entry there is, or of the base.
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index == self.base.0 {

@@ -57,6 +57,11 @@ impl WalReader {
         Ok(entries)
     }
 
+    /// Bytes of the records behind an entry, as far as they are kept.
+    pub fn bytes_after(&self, index: LogIndex) -> u64 {
+        self.index.read().bytes_after(index)
+    }
+
     /// The first entry there is; one behind the last where there is none.
     pub fn first_index(&self) -> LogIndex {
         self.index.read().first()

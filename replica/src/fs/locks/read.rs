@@ -207,6 +207,12 @@ impl Fs {
         self.locks.table.read().host_views()
     }
 
+    /// How many locks and shares are held, and how many wait.
+    pub fn lock_counts(&self) -> (u64, u64) {
+        let table = self.locks.table.read();
+        table.hosts.values().fold((0, 0), |(held, waiting), host| (held + host.held, waiting + host.waiting))
+    }
+
     /// Are only reclaims granted now?
     pub fn in_grace(&self) -> bool {
         self.locks.table.read().grace_since_ns.is_some()

@@ -66,6 +66,31 @@ fn the_disk_space_of_cut_entries_comes_back() {
     assert_eq!(opened.state.vote, 500, "the vote is as new as its segment");
 }
 
+/// Goal: what a backup lacks is known in bytes, over all segments.
+#[test]
+fn the_bytes_behind_an_entry_are_counted() {
+    let disk = SimDisk::new();
+    let opened = open(&disk).expect("create");
+    let (mut wal, reader) = (opened.wal, opened.reader);
+    assert_eq!(reader.bytes_after(0), 0);
+    for index in 1..=50 {
+        wal.append(None, &[entry(index, 1, 1000)]).expect("append");
+    }
+    assert_eq!(reader.bytes_after(50), 0);
+    let one = reader.bytes_after(49);
+    assert!((1000..1200).contains(&one), "{one}");
+    for index in 0..50 {
+        let (entries, bytes) = (50 - index, reader.bytes_after(index));
+        assert!((entries * 1000..entries * 1200).contains(&bytes), "{bytes} behind entry {index}");
+    }
+    wal.cut(30).expect("cut");
+    assert_eq!(
+        reader.bytes_after(0),
+        reader.bytes_after(reader.first_index() - 1),
+        "what is cut does not count"
+    );
+}
+
 #[test]
 fn the_state_outlives_the_segment_it_was_written_to() {
     let disk = SimDisk::new();
