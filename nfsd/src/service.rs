@@ -4,16 +4,17 @@
 //! nothing is read and nothing is accepted; what was taken is answered and written. How it ends says what its
 //! clients hear: an ordinary close, a reset, or nothing at all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use replica::clock::monotonic_ns;
 use tokio::sync::Notify;
 
 use crate::rpc::budget::Budget;
@@ -21,6 +22,9 @@ use crate::rpc::connection::Connection;
 use crate::rpc::crowd::Crowd;
 use crate::rpc::excess::Excess;
 use crate::rpc::{Call, Limits, Registry, Responder};
+
+/// Clients whose first reply is remembered; a takeover is over for all of them when it is for some.
+const FIRST_REPLIES_MAX: usize = 4096;
 
 /// A future that the composition root hands in.
 pub type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -144,6 +148,8 @@ pub(crate) struct Shared {
     calls: AtomicU64,
     accepted: AtomicU64,
     evicted: AtomicU64,
+    /// When each client was first answered in NFS over TCP, on [`monotonic_ns`].
+    first_replies: Mutex<HashMap<IpAddr, u64>>,
 }
 
 impl Shared {
@@ -169,6 +175,7 @@ impl Shared {
             calls: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
+            first_replies: Mutex::default(),
         }
     }
 
@@ -228,6 +235,14 @@ impl Shared {
     /// Something of the kind has happened.
     pub(crate) fn progress_made(&self) -> tokio::sync::futures::Notified<'_> {
         self.progress.notified()
+    }
+
+    /// A client had its first reply over a connection.
+    pub(crate) fn replied(&self, client: IpAddr) {
+        let mut first = self.first_replies.lock();
+        if first.len() < FIRST_REPLIES_MAX {
+            first.entry(client.to_canonical()).or_insert_with(monotonic_ns);
+        }
     }
 
     /// A connection that the crowd has let in.
@@ -359,6 +374,13 @@ impl Service {
     pub async fn ended(&self) {
         let shared = &self.shared;
         shared.wait(&shared.progress, || shared.connections.lock().is_empty().then_some(())).await;
+    }
+
+    /// When the first of these clients was answered in NFS over TCP since the service began, on
+    /// `replica::clock::monotonic_ns`. Of more than 4,096 clients the later ones are not known.
+    pub fn first_reply_ns(&self, among: &HashSet<IpAddr>) -> Option<u64> {
+        let first = self.shared.first_replies.lock();
+        first.iter().filter(|(client, _)| among.contains(client)).map(|(_, at)| *at).min()
     }
 
     /// Figures for `status`.

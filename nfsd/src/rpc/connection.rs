@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -40,6 +40,10 @@ pub(crate) struct Connection {
     unfinished: AtomicUsize,
     /// When that record last got on, on [`monotonic_ns`]; 0: there is none, or it is not being read.
     unfinished_ns: AtomicU64,
+    /// It carries NFS.
+    nfs: AtomicBool,
+    /// A reply was written after it was seen to carry NFS.
+    replied: AtomicBool,
 }
 
 impl Connection {
@@ -55,6 +59,8 @@ impl Connection {
             active_ns: AtomicU64::new(monotonic_ns()),
             unfinished: AtomicUsize::new(0),
             unfinished_ns: AtomicU64::new(0),
+            nfs: AtomicBool::new(false),
+            replied: AtomicBool::new(false),
         }
     }
 
@@ -120,6 +126,16 @@ impl Connection {
     /// A call went to its program.
     pub(crate) fn count_call(&self) {
         self.calls_total.fetch_add(1, Relaxed);
+    }
+
+    /// A call of NFS other than NULL came over it.
+    pub(crate) fn carries_nfs(&self) {
+        self.nfs.store(true, Relaxed);
+    }
+
+    /// A reply was written: true once, for the first one on a connection that carries NFS.
+    pub(crate) fn is_first_reply(&self) -> bool {
+        self.nfs.load(Relaxed) && !self.replied.swap(true, Relaxed)
     }
 
     /// A reply is written: its call is no longer in flight.

@@ -30,6 +30,7 @@ use super::header::{self, Message};
 use super::limits::Limits;
 use super::record::{CHUNK_BYTES, RecordError, RecordReader};
 use super::reply::{Responder, Wire};
+use crate::server::NFS_PROGRAM;
 use crate::service::{BoxFuture, Ending, Phase, Shared};
 
 /// What a call costs besides its record, bytes: header fields, responder, queue entries.
@@ -217,6 +218,9 @@ impl Task {
                 let Some(beyond) = self.sent.checked_sub(first.len()) else { break };
                 self.sent = beyond;
                 self.connection.written(first);
+                if self.connection.is_first_reply() {
+                    self.service.replied(self.connection.tuple.client.ip());
+                }
                 self.writing.pop_front();
             }
         }
@@ -327,6 +331,9 @@ impl Task {
         match header::decode(&record, self.connection.tuple, Transport::Tcp) {
             Message::Call(call) => {
                 self.connection.count_call();
+                if call.program == NFS_PROGRAM && call.procedure != 0 {
+                    self.connection.carries_nfs();
+                }
                 let responder = responder(call.xid);
                 self.service.dispatch(call, responder);
             }
