@@ -7,14 +7,14 @@
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nfs3_client::io::{AsyncRead, AsyncWrite};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 /// Largest reply taken, bytes: a READ of 1 MiB, or a directory of the same size, and room.
@@ -96,6 +96,8 @@ impl Stats {
 /// The connection.
 pub struct RetryIo {
     server: SocketAddr,
+    /// Where connections come from; `None`: the kernel chooses.
+    source: Option<IpAddr>,
     patience: Patience,
     stats: Arc<Stats>,
     stream: Option<TcpStream>,
@@ -114,6 +116,7 @@ impl RetryIo {
     pub fn new(server: SocketAddr, patience: Patience, stats: Arc<Stats>) -> Self {
         Self {
             server,
+            source: None,
             patience,
             stats,
             stream: None,
@@ -124,6 +127,13 @@ impl RetryIo {
             reply: Vec::new(),
             reply_read: 0,
         }
+    }
+
+    /// Connects from this address of the host.
+    #[must_use]
+    pub fn from(mut self, source: Option<IpAddr>) -> Self {
+        self.source = source;
+        self
     }
 
     fn begin(&mut self, record: &[u8]) {
@@ -183,7 +193,14 @@ impl RetryIo {
     }
 
     async fn connect(&mut self) -> io::Result<TcpStream> {
-        let stream = timeout(self.patience.connect, TcpStream::connect(self.server))
+        let socket = match self.server {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        let stream = timeout(self.patience.connect, socket.connect(self.server))
             .await
             .map_err(|_| io::Error::new(ErrorKind::TimedOut, "nobody accepts the connection"))??;
         stream.set_nodelay(true)?;

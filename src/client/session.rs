@@ -6,9 +6,9 @@ use std::sync::Arc;
 use nfs3_client::nfs3_types::mount::dirpath;
 use nfs3_client::nfs3_types::nfs3::{
     CREATE3args, FSINFO3args, GETATTR3args, LINK3args, LOOKUP3args, MKDIR3args, Nfs3Option, Nfs3Result,
-    READ3args, READDIR3args, READLINK3args, REMOVE3args, RENAME3args, RMDIR3args, SYMLINK3args, WRITE3args,
-    cookieverf3, createhow3, diropargs3, fattr3, filename3, nfs_fh3, nfspath3, nfsstat3, post_op_fh3, sattr3,
-    stable_how, symlinkdata3,
+    READ3args, READDIR3args, READLINK3args, REMOVE3args, RENAME3args, RMDIR3args, SETATTR3args, SYMLINK3args,
+    WRITE3args, cookieverf3, createhow3, createverf3, diropargs3, fattr3, filename3, nfs_fh3, nfspath3,
+    nfsstat3, post_op_fh3, sattr3, stable_how, symlinkdata3,
 };
 use nfs3_client::nfs3_types::rpc::{auth_unix, opaque_auth};
 use nfs3_client::nfs3_types::xdr_codec::Opaque;
@@ -130,7 +130,7 @@ fn handle(operation: &'static str, name: &str, handle: post_op_fh3) -> Result<nf
 
 /// The client's root, as AUTH_SYS says it, whoever runs this: a new export's root directory is root's, and what AUTH_SYS says is
 /// the client's word in any case (RFC 5531 section 8.2).
-fn credential() -> opaque_auth<'static> {
+pub(super) fn credential() -> opaque_auth<'static> {
     let (uid, gid) = (0, 0);
     opaque_auth::auth_unix(&auth_unix {
         stamp: 0,
@@ -141,12 +141,32 @@ fn credential() -> opaque_auth<'static> {
     })
 }
 
+impl ClientError {
+    /// What the server said, if it said no.
+    pub fn status(&self) -> Option<(&'static str, nfsstat3)> {
+        match self {
+            Self::Status { operation, status, .. } => Some((operation, *status)),
+            Self::Rpc { .. } | Self::Mount { .. } | Self::Broken { .. } => None,
+        }
+    }
+}
+
 impl Session {
     /// Mounts an export.
     pub async fn mount(target: &Target, patience: Patience, stats: &Arc<Stats>) -> Result<Self> {
+        Self::mount_from(target, None, patience, stats).await
+    }
+
+    /// The same from an address of this host.
+    pub async fn mount_from(
+        target: &Target,
+        source: Option<IpAddr>,
+        patience: Patience,
+        stats: &Arc<Stats>,
+    ) -> Result<Self> {
         let server = SocketAddr::new(target.address, target.port);
         let credential = credential();
-        let io = || RetryIo::new(server, patience, stats.clone());
+        let io = || RetryIo::new(server, patience, stats.clone()).from(source);
         let mut mount = MountClient::new_with_auth(io(), credential.clone(), opaque_auth::default());
         let mounted = mount
             .mnt(dirpath(Opaque::borrowed(target.path.as_bytes())))
@@ -178,6 +198,26 @@ impl Session {
         let args = CREATE3args { where_: within(dir, name), how: createhow3::GUARDED(mode(0o644)) };
         let made = check("CREATE", name, self.nfs.create(&args).await)?;
         handle("CREATE", name, made.obj)
+    }
+
+    /// RFC 1813 section 3.3.8, EXCLUSIVE: as often as it is sent with this verifier, it is one file; an error if the
+    /// name is there already. The file has no permissions yet: see [`Self::set_mode`].
+    pub async fn create_exclusive(
+        &mut self,
+        dir: &nfs_fh3,
+        name: &str,
+        verifier: [u8; 8],
+    ) -> Result<nfs_fh3> {
+        let how = createhow3::EXCLUSIVE(createverf3(verifier));
+        let made =
+            check("CREATE", name, self.nfs.create(&CREATE3args { where_: within(dir, name), how }).await)?;
+        handle("CREATE", name, made.obj)
+    }
+
+    /// RFC 1813 section 3.3.2: the permissions.
+    pub async fn set_mode(&mut self, file: &nfs_fh3, bits: u32) -> Result<()> {
+        let args = SETATTR3args { object: file.clone(), new_attributes: mode(bits), guard: Nfs3Option::None };
+        check("SETATTR", "", self.nfs.setattr(&args).await).map(drop)
     }
 
     /// RFC 1813 section 3.3.10.
