@@ -113,6 +113,11 @@ impl Events {
         Ok(Self { db, queue: Some(queue), dropped, writer: Some(writer) })
     }
 
+    /// A place of another kind in the same store, of which the same holds: a power cut may take its end.
+    pub fn beside(&self, name: &str) -> sled::Result<sled::Tree> {
+        self.db.open_tree(name)
+    }
+
     /// Adds an event; `export` is its path, or empty. Never blocks.
     pub fn append(&self, level: Level, export: &str, text: impl Into<String>) {
         let mut text = text.into();

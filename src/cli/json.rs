@@ -1,7 +1,7 @@
 //! `hanfs status --json`: the first answer's `StatusReply`, field by field under the names of admin.proto,
 //! with `health` in front. Keys are stable: they are only ever added to.
 
-use proto::admin::{ExportStatus, LinkStatus, Problem, StatusReply, TakeoverReport};
+use proto::admin::{ExportStatus, LinkStatus, Problem, StatusReply, TakeoverCounts, TakeoverReport};
 use serde_json::{Value, json};
 
 use super::render::{Health, View};
@@ -31,6 +31,9 @@ fn reply(r: &StatusReply) -> Value {
         "witness": r.witness.as_ref().map(link),
         "resident_bytes": r.resident_bytes,
         "portmapper": r.portmapper,
+        "drained_since_ns": r.drained_since_ns,
+        "peer_drained_since_ns": r.peer_drained_since_ns,
+        "peer_version": r.peer_version,
         "config_digest": hex(&r.config_digest),
         "peer_config_digest": hex(&r.peer_config_digest),
     })
@@ -72,6 +75,8 @@ fn export(e: &ExportStatus) -> Value {
         "solo_since_ns": e.solo_since_ns,
         "recovering": e.recovering,
         "last_takeover": e.last_takeover.as_ref().map(takeover),
+        "crash_takeovers": e.crash_takeovers.as_ref().map(takeovers),
+        "planned_takeovers": e.planned_takeovers.as_ref().map(takeovers),
         "stopped_reason": e.stopped_reason,
         "options": e.options,
     });
@@ -98,6 +103,13 @@ fn counters(e: &ExportStatus) -> Value {
         "wal_bytes": e.wal_bytes,
         "reply_cache_entries": e.reply_cache_entries,
         "reply_cache_bytes": e.reply_cache_bytes,
+        "replies_evicted": e.replies_evicted,
+        "replies_evicted_early": e.replies_evicted_early,
+        "last_evicted_age_s": e.last_evicted_age_s,
+        "locks_held": e.locks_held,
+        "lock_waiters": e.lock_waiters,
+        "checkpoint_at_ns": e.checkpoint_at_ns,
+        "lag_bytes": e.lag_bytes,
         "connections": e.connections,
         "copy_files_done": e.copy_files_done,
         "copy_files": e.copy_files,
@@ -115,5 +127,17 @@ fn takeover(t: &TakeoverReport) -> Value {
         "vip_us": t.vip_us,
         "first_reply_us": t.first_reply_us,
         "tickled": t.tickled,
+        "returned": t.returned,
+        "detected_us": t.detected_us,
+        "pause_us": t.pause_us,
+    })
+}
+
+fn takeovers(t: &TakeoverCounts) -> Value {
+    json!({
+        "takeovers": t.takeovers,
+        "pauses": t.pauses,
+        "longest_us": t.longest_us,
+        "sum_us": t.sum_us,
     })
 }

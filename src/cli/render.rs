@@ -10,6 +10,7 @@ use proto::admin::{ExportStatus, LinkStatus, StatusReply};
 
 use super::admin::Severity;
 use super::time::{Moment, bytes, millis};
+use crate::daemon::pauses::quantile_us;
 
 /// What a node said, or why it said nothing.
 #[derive(Debug)]
@@ -315,6 +316,7 @@ fn last_takeovers(views: &[View], moment: &Moment) -> Vec<String> {
     for reply in answers(views) {
         for export in &reply.exports {
             lines.extend(takeover_line(&reply.node, export, moment));
+            lines.extend(pauses_line(&reply.node, export));
         }
     }
     lines
@@ -334,14 +336,42 @@ pub fn takeover_line(node: &str, export: &ExportStatus, moment: &Moment) -> Opti
         .filter(|(_, us)| *us != 0)
         .map(|(name, us)| format!("{name} {}", millis(*us)))
         .collect();
+    let pause = match report.pause_us {
+        0 => String::new(),
+        us => format!(", clients paused for {}", millis(us)),
+    };
+    let back = match report.returned {
+        0 => String::new(),
+        back => format!(", {back} came back"),
+    };
     Some(format!(
-        "takeover of {} by {node} at {} ({}): {}; {} connections tickled",
+        "takeover of {} by {node} at {} ({}): {}{}; {} connections tickled{}",
         export.path,
         moment.clock(report.at_ns),
         report.cause,
         phases.join(", "),
-        report.tickled
+        pause,
+        report.tickled,
+        back
     ))
+}
+
+/// All takeovers of an export by a node, and how long clients waited.
+fn pauses_line(node: &str, export: &ExportStatus) -> Option<String> {
+    let kinds = [("crash", &export.crash_takeovers), ("planned", &export.planned_takeovers)];
+    let seen: Vec<String> = kinds
+        .into_iter()
+        .filter_map(|(kind, counts)| {
+            let counts = counts.as_ref().filter(|counts| counts.takeovers > 0)?;
+            let seconds = |us: u64| format!("{:.2} s", us as f64 / 1e6);
+            let pauses = match quantile_us(counts, 0.5) {
+                Some(median) => format!("p50 {}, longest {}", seconds(median), seconds(counts.longest_us)),
+                None => "no client waited".to_owned(),
+            };
+            Some(format!("{} {kind} ({pauses})", counts.takeovers))
+        })
+        .collect();
+    (!seen.is_empty()).then(|| format!("takeovers of {} by {node}: {}", export.path, seen.join(", ")))
 }
 
 fn problems(views: &[View], moment: &Moment) -> String {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use proto::admin::problem::Severity as ProblemSeverity;
 use proto::admin::{
-    Check, Event, ExportStatus, LinkStatus, Problem, StatusReply, TakeoverReply, TakeoverReport,
-    TakeoverResult,
+    Check, Event, ExportStatus, LinkStatus, Problem, StatusReply, TakeoverCounts, TakeoverReply,
+    TakeoverReport, TakeoverResult,
 };
 
 use super::admin::Severity;
@@ -229,7 +229,17 @@ fn the_whole_page() {
         vip_us: 640_000,
         first_reply_us: 655_900,
         tickled: 3,
+        returned: 2,
+        detected_us: 580_000,
+        pause_us: 1_235_900,
     });
+    a.exports[0].crash_takeovers = Some(TakeoverCounts {
+        takeovers: 3,
+        pauses: vec![0, 0, 0, 0, 1],
+        longest_us: 420_000,
+        sum_us: 420_000,
+    });
+    a.exports[0].planned_takeovers = Some(TakeoverCounts { takeovers: 1, ..TakeoverCounts::default() });
     a.problems = vec![Problem {
         severity: ProblemSeverity::Warning.into(),
         text: "2% of the disk are free".to_owned(),
@@ -245,7 +255,8 @@ EXPORT   PRIMARY  BACKUP  STATE    VIP            INDEX  FILES  USED     CLIENTS
 
 node a: hanfs 0.1.0, up 3 days, 48.0 MiB of memory; peer b connected since 12:03:11 (4 min); witness connected since 12:03:11 (4 min); portmapper: own
 node b: hanfs 0.1.0, up 3 days, 48.0 MiB of memory; peer a connected since 12:03:11 (4 min); witness connected since 12:03:11 (4 min); portmapper: own
-takeover of /export by a at 2026-11-21 12:07:11 (crash): elected 612 ms, virtual IP 640 ms, first reply 655 ms; 3 connections tickled
+takeover of /export by a at 2026-11-21 12:07:11 (crash): elected 612 ms, virtual IP 640 ms, first reply 655 ms, clients paused for 1235 ms; 3 connections tickled, 2 came back
+takeovers of /export by a: 3 crash (p50 0.42 s, longest 0.42 s), 1 planned (no client waited)
 
 problems:
   WARNING (node a): 2% of the disk are free since 12:06:11 (60 s)
@@ -259,6 +270,8 @@ fn json_has_every_field_under_its_name() {
     let [mut a, b] = well();
     a.exports[0].last_takeover = Some(TakeoverReport::default());
     a.exports[0].digest = u64::MAX;
+    a.exports[0].crash_takeovers = Some(TakeoverCounts::default());
+    a.exports[0].planned_takeovers = Some(TakeoverCounts::default());
     a.problems = vec![Problem::default()];
     let views = [view(a), view(b)];
     let json = json::status(&views, &health(&views, &moment()));
@@ -269,6 +282,7 @@ fn json_has_every_field_under_its_name() {
         ("Problem", &json["problems"][0]),
         ("LinkStatus", &json["peer"]),
         ("TakeoverReport", &json["exports"][0]["last_takeover"]),
+        ("TakeoverCounts", &json["exports"][0]["crash_takeovers"]),
     ] {
         let body = proto.split(&format!("message {message} {{")).nth(1).unwrap();
         let fields = body.lines().take_while(|l| *l != "}").filter(|l| !l.trim_start().starts_with("//"));

@@ -13,11 +13,12 @@ use super::clients;
 use super::error::{ConfigError, Issue};
 use super::locate::{KeyPath, Source, did_you_mean};
 use super::model::{
-    Access, Arbiter, ArbiterKind, Client, Config, Driver, Durability, Export, Limits, Network, Node, Squash,
-    Timing, Tls, Vip, Witness,
+    Access, Arbiter, ArbiterKind, Client, Config, Driver, Durability, Export, Limits, Metrics, Network, Node,
+    Squash, Timing, Tls, Vip, Witness,
 };
 use super::raw::{
-    RawArbiter, RawConfig, RawExport, RawLimits, RawNetwork, RawNode, RawTiming, RawTls, RawWitness,
+    RawArbiter, RawConfig, RawExport, RawLimits, RawMetrics, RawNetwork, RawNode, RawTiming, RawTls,
+    RawWitness,
 };
 
 /// Longest path of an export: MNTPATHLEN of RFC 1813 section 5.1.3.
@@ -140,6 +141,7 @@ impl Checker<'_> {
         let exports = self.exports(raw.exports, &nodes, &names);
         let timing = self.timing(&raw.timing);
         let limits = self.limits(&raw.limits);
+        let metrics = raw.metrics.and_then(|raw| self.metrics(&raw));
         let tls = tls(path, raw.tls);
         Some(Config {
             path: path.to_owned(),
@@ -151,6 +153,7 @@ impl Checker<'_> {
             network,
             timing,
             limits,
+            metrics,
             tls,
         })
     }
@@ -500,6 +503,26 @@ impl Checker<'_> {
             self.issue(&key.name("detect_ms"), text);
         }
         timing
+    }
+
+    fn metrics(&mut self, raw: &RawMetrics) -> Option<Metrics> {
+        let text = raw.listen.as_deref()?;
+        let parsed = match text.strip_prefix(':') {
+            Some(port) => port.parse().ok().map(|port| Metrics { ip: None, port }),
+            None => text.parse::<SocketAddr>().ok().map(|a| Metrics { ip: Some(a.ip()), port: a.port() }),
+        };
+        let parsed = parsed.filter(|metrics| metrics.port != 0);
+        if parsed.is_none() {
+            let key = KeyPath::root("metrics").name("listen");
+            self.issue(
+                &key,
+                format!(
+                    "{text:?}: expected an IP address and a port, as in \"127.0.0.1:9049\", or \":9049\" for that port \
+                     of the node's own address"
+                ),
+            );
+        }
+        parsed
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {

@@ -90,6 +90,7 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<String> {
         same("timing.promise_ms", was.promise_ms == timing.promise_ms),
         same("timing.detect_ms", was.detect_ms == timing.detect_ms),
         same("[limits]", old.limits == new.limits),
+        same("[metrics]", old.metrics == new.metrics),
         same("[tls]", old.tls == new.tls),
     ]);
     // What the keys above may not cover: nothing is ignored in silence.
@@ -176,6 +177,7 @@ vip = "10.77.0.20/24"
             ("[timing]", "[witness]\naddress = \"10.77.0.14:7400\"\n[timing]", "[witness]"),
             ("[timing]", "[network]\nnfs_port = 2050\n[timing]", "network.nfs_port"),
             ("[timing]", "[limits]\ncache_mb = 99\n[timing]", "[limits]"),
+            ("[timing]", "[metrics]\nlisten = \":9049\"\n[timing]", "[metrics]"),
             ("[timing]", "[tls]\nca = \"x.pem\"\n[timing]", "[tls]"),
             ("lease_ms = 500", "lease_ms = 501", "timing.lease_ms"),
             ("\"/one\"", "\"/uno\"", "path of export /one"),

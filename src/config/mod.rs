@@ -18,6 +18,6 @@ mod tests;
 
 pub use error::{ConfigError, Issue};
 pub use model::{
-    Access, Arbiter, ArbiterKind, Client, Config, Driver, Durability, Export, Limits, Network, Node, Squash,
-    Timing, Tls, Vip, Witness,
+    Access, Arbiter, ArbiterKind, Client, Config, Driver, Durability, Export, Limits, Metrics, Network, Node,
+    Squash, Timing, Tls, Vip, Witness,
 };

@@ -35,6 +35,8 @@ pub struct Config {
     pub timing: Timing,
     /// Bounds on memory and disk.
     pub limits: Limits,
+    /// Where figures for Prometheus are; `None`: nowhere.
+    pub metrics: Option<Metrics>,
     /// Certificates and keys.
     pub tls: Tls,
 }
@@ -256,6 +258,15 @@ pub struct Limits {
     pub checkpoint_mb: u64,
     /// Log kept for a backup that lags, per export; past it the backup gets a new copy.
     pub wal_mb: u64,
+}
+
+/// Where each node answers `GET /metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metrics {
+    /// The address; `None`: that of the node.
+    pub ip: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
 }
 
 /// Certificates and keys, where they are not in the default place.

@@ -22,6 +22,7 @@ pub struct RawConfig {
     pub timing: RawTiming,
     #[serde(default)]
     pub limits: RawLimits,
+    pub metrics: Option<RawMetrics>,
     #[serde(default)]
     pub tls: RawTls,
 }
@@ -94,6 +95,12 @@ pub struct RawLimits {
     pub in_flight_mb: Option<u64>,
     pub checkpoint_mb: Option<u64>,
     pub wal_mb: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawMetrics {
+    pub listen: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

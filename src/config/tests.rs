@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::model::{ArbiterKind, Driver, Durability, Squash};
+use super::model::{ArbiterKind, Driver, Durability, Metrics, Squash};
 use super::{Config, ConfigError};
 use crate::tls::Principal;
 
@@ -156,7 +156,7 @@ fn mistakes_of_form_name_line_key_and_what_was_expected() {
             "[witness]",
             "[witnes]",
             "10: witnes: unknown key witnes; expected one of cluster, nodes, witness, arbiter, exports, network, timing, \
-          limits, tls; did you mean witness?",
+          limits, metrics, tls; did you mean witness?",
         ),
         (
             "home = \"b\"",
@@ -288,6 +288,21 @@ fn mistakes_of_meaning_name_line_key_and_what_was_expected() {
     ];
     for (old, new, expected) in cases {
         assert_eq!(message(old, new), expected, "{old:?} -> {new:?}");
+    }
+}
+
+#[test]
+fn figures_are_off_or_at_an_address_or_at_the_nodes_own() {
+    let metrics = |line: &str| parse(&format!("{BASE}\n[metrics]\n{line}\n")).map(|config| config.metrics);
+    assert_eq!(parse(BASE).unwrap().metrics, None);
+    assert_eq!(metrics("").unwrap(), None);
+    let own = Metrics { ip: None, port: 9049 };
+    assert_eq!(metrics("listen = \":9049\"").unwrap(), Some(own));
+    let loopback = Metrics { ip: Some(std::net::Ipv4Addr::LOCALHOST.into()), port: 1 };
+    assert_eq!(metrics("listen = \"127.0.0.1:1\"").unwrap(), Some(loopback));
+    for wrong in ["9049", ":0", "localhost:9049", ":", ""] {
+        let error = metrics(&format!("listen = {wrong:?}")).expect_err(wrong).to_string();
+        assert!(error.contains("metrics.listen") && error.contains("as in \"127.0.0.1:9049\""), "{error}");
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proto::admin::{
-    ChangeExportRequest, Check, Event, EventsRequest, LocksReply, LocksRequest, NodeChanges, PutConfigReply,
-    PutConfigRequest, ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
-    TakeoverResult, admin_server,
+    ChangeExportRequest, CrashReply, CrashRequest, DrainReply, DrainRequest, Event, EventsRequest,
+    LocksReply, LocksRequest, NodeChanges, PutConfigReply, PutConfigRequest, ReloadReply, ReloadRequest,
+    StatusReply, StatusRequest, TakeoverReply, TakeoverRequest, TakeoverResult, admin_server,
 };
 use replica::ids::voter;
 use tokio::sync::{mpsc, oneshot};
@@ -16,10 +16,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
+use super::checks;
 use super::current::Current;
+use super::drained::Drained;
 use super::export::Export;
 use super::hub::{Answer, Exports, HubInput, HubView};
 use super::locks;
+use super::pauses::Pauses;
 use super::reload::Reloader;
 use super::rpcbind::Portmapper;
 use super::session::PeerLink;
@@ -56,6 +59,10 @@ pub struct AdminService {
     pub events: Arc<Events>,
     /// Who answers on port 111.
     pub portmapper: Arc<Portmapper>,
+    /// Whether this node is drained.
+    pub drained: Arc<Drained>,
+    /// How long takeovers were for clients.
+    pub pauses: Arc<Pauses>,
 }
 
 impl AdminService {
@@ -75,43 +82,7 @@ impl AdminService {
         })
     }
 
-    fn checks(&self, export: &Export, to_peer: bool) -> Vec<Check> {
-        let raft = export.with_group(|g| g.node_status());
-        let check = |name: &str, ok: bool, detail: String| Check { name: name.to_owned(), ok, detail };
-        let session = self.peer.as_ref().map(|p| p.state());
-        let mut checks = vec![check("the export runs on this node", raft.is_some(), String::new())];
-        if let Some(session) = session {
-            checks.push(check("the nodes are connected", session.up, session.error));
-            checks.push(check(
-                "the other node's guardian is connected",
-                self.view.lock().peer_guardian,
-                "without it, the virtual IP is released only when its lease is over".to_owned(),
-            ));
-        }
-        if let Some(witness) = &self.witness {
-            let state = witness.state();
-            checks.push(check("the witness answers", state.up, state.error));
-        }
-        if let Some(raft) = raft {
-            let leads = raft.leader == Some(export.me);
-            checks.push(check(
-                "somebody serves it now",
-                raft.leader.is_some(),
-                format!("term {}", raft.term),
-            ));
-            checks.push(check(
-                "both copies are in sync",
-                raft.in_sync,
-                format!("applied {}, committed {}, last {}", raft.applied, raft.commit, raft.last),
-            ));
-            if !to_peer && leads {
-                checks.push(check("this node does not serve it already", false, String::new()));
-            }
-        }
-        checks
-    }
-
-    async fn order(&self, make: impl FnOnce(Answer) -> HubInput) -> Result<(), String> {
+    pub(super) async fn order(&self, make: impl FnOnce(Answer) -> HubInput) -> Result<(), String> {
         let (answer, outcome) = oneshot::channel();
         self.hub.send(make(answer)).map_err(|_| "the server is stopping".to_owned())?;
         match tokio::time::timeout(ORDER_MAX, outcome).await {
@@ -146,10 +117,11 @@ impl AdminService {
         let to_peer = target != export.me;
         let mut result = TakeoverResult { export: export.config().path.clone(), ..TakeoverResult::default() };
         if request.check {
-            result.checks = self.checks(&export, to_peer);
+            result.checks = checks::of(self, &export);
             result.ok = result.checks.iter().all(|c| c.ok);
             return result;
         }
+        let drained = self.refused_for_drain(to_peer);
         let outcome = if request.force && !request.confirmed {
             result.would_discard = self.would_discard(&export);
             Err("not confirmed".to_owned())
@@ -157,6 +129,8 @@ impl AdminService {
             self.order(|answer| HubInput::Force(export.id(), answer)).await
         } else if leader == Some(target) {
             Ok(())
+        } else if let Some(why) = drained {
+            Err(why)
         } else if to_peer {
             self.order(|answer| HubInput::GiveAway(export.id(), answer)).await
         } else {
@@ -251,6 +225,24 @@ impl admin_server::Admin for AdminService {
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         admit(&request)?;
         Ok(Response::new(Box::pin(self.events.answer(&request.into_inner()).map(Ok))))
+    }
+
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        admit(&request)?;
+        let (node, request) = (self.clone(), request.into_inner());
+        // In a task of its own: what has begun is done, whether or not the caller stays.
+        let done = tokio::spawn(async move { AdminService::drain(&node, &request).await }).await;
+        let done = done.map_err(|e| Status::internal(e.to_string()))?;
+        done.map(Response::new).map_err(Status::failed_precondition)
+    }
+
+    async fn crash(&self, request: Request<CrashRequest>) -> Result<Response<CrashReply>, Status> {
+        admit(&request)?;
+        if !request.into_inner().confirmed {
+            return Err(Status::failed_precondition("not confirmed"));
+        }
+        self.crash_soon();
+        Ok(Response::new(CrashReply {}))
     }
 
     async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksReply>, Status> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DATA/node.toml       format, cluster, node (or "witness"): checked at each start, never overwritten
+//! DATA/drained         an administrator has drained this node: see `drained`
 //! DATA/lock            flock'ed while a process uses the directory
 //! DATA/events/         the event history
 //! DATA/exports/UUID/   wal/, meta.redb, content/
@@ -104,6 +105,11 @@ impl DataDir {
     /// Of a witness's groups.
     pub fn witness(&self) -> PathBuf {
         self.path.join("witness")
+    }
+
+    /// Itself.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Of the event history.

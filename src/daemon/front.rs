@@ -4,6 +4,7 @@
 //! before a takeover needs them. [`Front::configure`] changes them while clients are connected.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,6 +204,11 @@ impl Front {
     pub fn tuples(&self, id: ExportId) -> HashSet<Tuple> {
         let open = self.services.get(&id).map(|served| served.service.connections()).unwrap_or_default();
         open.iter().map(|c| Tuple { client: c.tuple.client, server_port: c.tuple.server.port() }).collect()
+    }
+
+    /// When the first of these clients was answered since this node serves the export; see `Service::first_reply_ns`.
+    pub fn first_reply_ns(&self, id: ExportId, among: &HashSet<IpAddr>) -> Option<u64> {
+        self.services.get(&id)?.service.first_reply_ns(among)
     }
 
     /// How many.

@@ -33,6 +33,8 @@ impl Identity {
             process_id: self.process_id,
             groups,
             config_digest,
+            hanfs_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Hello::default()
         }
     }
 

@@ -4,16 +4,21 @@
 //! the failover policy, the front end, and the admin interface. Nothing in here decides what is true; it only connects.
 
 mod admin;
+mod checks;
 mod copy;
 mod current;
 mod data_dir;
+mod drain;
+mod drained;
 mod export;
 mod front;
 mod guardian;
 mod hub;
 mod identity;
 mod locks;
+mod metrics;
 mod names;
+pub mod pauses;
 mod reload;
 mod rpcb_client;
 mod rpcbind;

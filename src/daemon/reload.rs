@@ -294,8 +294,7 @@ impl Reloader {
         for (old, new) in &diff.changed {
             if let Some(export) = self.exports.get(new.id) {
                 export.set_config(new.clone());
-                let giveback_ns = policy_export(new, &self.node).giveback_delay_ns;
-                let _ = self.hub.send(HubInput::Options { export: new.id, giveback_ns });
+                let _ = self.hub.send(HubInput::Options(new.id));
             }
             changes.changes.push(format!("{}: {} (was: {})", new.path, options(new), options(old)));
         }

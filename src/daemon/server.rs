@@ -26,10 +26,13 @@ use tokio::sync::mpsc;
 use super::admin::AdminService;
 use super::current::Current;
 use super::data_dir::DataDir;
+use super::drained::Drained;
 use super::export::{Edges, Export};
 use super::front::Front;
 use super::hub::{Exports, Hub, HubInput, HubView, tuple_of};
 use super::identity::Identity;
+use super::metrics;
+use super::pauses::{Pauses, Watch};
 use super::reload::Reloader;
 use super::rpcb_client::Door;
 use super::rpcbind::Portmapper;
@@ -133,7 +136,9 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         identity.process_id = guardian.process_id();
     }
     let data = Arc::new(DataDir::open(&me.data, &config.cluster.to_string(), &node)?);
+    let drained = Arc::new(Drained::open(data.path()).context("read whether this node is drained")?);
     let events = Arc::new(open_events(&data)?);
+    let pauses = Arc::new(Pauses::new(events.beside("pauses").context("open the counts of takeovers")?));
     events.append(Level::Info, "", format!("server started, hanfs {}", env!("CARGO_PKG_VERSION")));
 
     // An export that was removed and is configured again, with the same id, has its data.
@@ -158,6 +163,7 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
             exports: exports.clone(),
             hub: hub_tx.clone(),
             events: events.clone(),
+            drained: drained.clone(),
             peer: peer.name.clone(),
         });
         let link = PeerLink::new(identity.clone(), peer.name.clone(), sink.clone());
@@ -219,6 +225,8 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         view: view.clone(),
         events: events.clone(),
         portmapper: portmapper.clone(),
+        drained,
+        pauses: pauses.clone(),
     };
     let peer_service = match (&link, &peer) {
         (Some(link), Some(peer)) => Some(Arc::new(PeerService {
@@ -262,6 +270,9 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         });
     }
 
+    if let Some(listen) = config.metrics {
+        metrics::serve(admin.clone(), listen, me.address.ip()).await;
+    }
     let peer_endpoint = match &peer {
         Some(peer) => Some((
             peer.name.clone(),
@@ -295,6 +306,9 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         events: events.clone(),
         view,
         tuples: Tuples::default(),
+        watch: Watch::default(),
+        pauses,
+        draining: Default::default(),
         orders: None,
         raised: Default::default(),
         peer_process_id: 0,
@@ -448,6 +462,7 @@ struct SessionSink {
     exports: Arc<Exports>,
     hub: mpsc::UnboundedSender<HubInput>,
     events: Arc<Events>,
+    drained: Arc<Drained>,
     peer: String,
 }
 
@@ -456,7 +471,10 @@ impl Listener for SessionSink {
         let all = self.exports.all();
         let spoken: Vec<_> = all.iter().filter_map(|e| Some((e.id(), e.hello()?))).collect();
         *self.said.lock() = spoken.iter().map(|(id, _)| *id).collect();
-        self.identity.hello(spoken.into_iter().map(|(_, hello)| hello).collect(), self.current.digest())
+        Hello {
+            drained_since_ns: self.drained.since_ns(),
+            ..self.identity.hello(spoken.into_iter().map(|(_, hello)| hello).collect(), self.current.digest())
+        }
     }
 
     fn up(&self, hello: Hello) {
@@ -474,6 +492,7 @@ impl Listener for SessionSink {
         }
         if let Some(link) = self.link.get().and_then(Weak::upgrade) {
             link.say_config(self.current.digest());
+            link.say_drained(self.drained.since_ns());
         }
     }
 
@@ -496,10 +515,15 @@ impl Listener for SessionSink {
         } else if frame.hand_over {
             let _ = self.hub.send(HubInput::HandOver(export.id()));
         } else if frame.handing_over {
-            let _ = self.hub.send(HubInput::HandOverComes(export.id()));
+            let (export, drained_for_us) = (export.id(), frame.drained_for_us);
+            let _ = self.hub.send(HubInput::HandOverComes { export, drained_for_us });
         } else {
             export.input(Input::Peer(frame));
         }
+    }
+
+    fn drained(&self) {
+        let _ = self.hub.send(HubInput::PeerDrained);
     }
 
     fn tuple(&self, tuple: ClientTuple) {

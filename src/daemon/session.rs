@@ -38,6 +38,8 @@ pub trait Listener: Send + Sync + 'static {
     fn group(&self, frame: GroupFrame);
     /// A client of the peer's.
     fn tuple(&self, tuple: ClientTuple);
+    /// An administrator has drained the peer, or ended that.
+    fn drained(&self);
 }
 
 /// The link to the other node, whichever session carries it now.
@@ -48,6 +50,8 @@ pub struct PeerLink {
     current: Mutex<Current>,
     sessions: AtomicU64,
     tuple_seq: AtomicU64,
+    /// When a frame came last, on the monotonic clock, ns; 0: never.
+    heard_ns: AtomicU64,
 }
 
 #[derive(Default)]
@@ -59,6 +63,10 @@ struct Current {
     error: String,
     /// Digest of the peer's configuration, as it said last.
     peer_config: bytes::Bytes,
+    /// Its version, as it said in its last Hello.
+    peer_version: String,
+    /// Since when it is drained, as it said last; 0: it is not.
+    peer_drained_ns: u64,
     /// Tuples that the peer has not confirmed yet.
     unconfirmed: HashMap<u64, oneshot::Sender<()>>,
 }
@@ -75,6 +83,8 @@ pub struct LinkState {
 
 /// Longest digest of a configuration that is remembered, in bytes.
 const DIGEST_BYTES_MAX: usize = 64;
+/// Longest version that is remembered, in bytes.
+const VERSION_BYTES_MAX: usize = 64;
 
 impl PeerLink {
     /// A link to the node named `peer`; nothing is connected yet.
@@ -86,6 +96,7 @@ impl PeerLink {
             current: Mutex::new(Current { since_ns: wall_ns(), ..Current::default() }),
             sessions: AtomicU64::new(0),
             tuple_seq: AtomicU64::new(0),
+            heard_ns: AtomicU64::new(0),
         })
     }
 
@@ -143,6 +154,29 @@ impl PeerLink {
         let current = self.current.lock();
         if let (true, Some(frames)) = (current.up, &current.frames) {
             let _ = frames.send(Frame { kind: Some(frame::Kind::ConfigDigest(digest)) });
+        }
+    }
+
+    /// The peer's version, as it said in its last Hello; empty: it never said.
+    pub fn peer_version(&self) -> String {
+        self.current.lock().peer_version.clone()
+    }
+
+    /// Since when the peer is drained, as it said last, ns since 1970; 0: it is not.
+    pub fn peer_drained_ns(&self) -> u64 {
+        self.current.lock().peer_drained_ns
+    }
+
+    /// When the peer was heard last, on the monotonic clock, ns; 0: never.
+    pub fn heard_ns(&self) -> u64 {
+        self.heard_ns.load(Ordering::Relaxed)
+    }
+
+    /// Tells the peer that this node is drained since then, or (0) not any more. Without a session, the next Hello does.
+    pub fn say_drained(&self, since_ns: u64) {
+        let current = self.current.lock();
+        if let (true, Some(frames)) = (current.up, &current.frames) {
+            let _ = frames.send(Frame { kind: Some(frame::Kind::DrainedSinceNs(since_ns)) });
         }
     }
 
@@ -216,6 +250,7 @@ impl PeerLink {
             if !self.is_current(session) {
                 return "superseded".to_owned();
             }
+            self.heard_ns.store(monotonic_ns(), Ordering::Relaxed);
             match frame {
                 frame::Kind::Hello(hello) if !greeted => {
                     if let Err(why) = self.identity.check(&hello, &self.peer) {
@@ -229,6 +264,10 @@ impl PeerLink {
                         current.up = true;
                         current.since_ns = wall_ns();
                         current.error.clear();
+                        current.peer_drained_ns = hello.drained_since_ns;
+                        if hello.hanfs_version.len() <= VERSION_BYTES_MAX {
+                            current.peer_version.clone_from(&hello.hanfs_version);
+                        }
                     }
                     self.listener.up(hello);
                 }
@@ -236,6 +275,10 @@ impl PeerLink {
                 _ if !greeted => return format!("node {} did not say hello", self.peer),
                 frame::Kind::Hello(_) => return format!("node {} said hello twice", self.peer),
                 frame::Kind::ConfigDigest(digest) => self.set_peer_config(digest),
+                frame::Kind::DrainedSinceNs(since_ns) => {
+                    self.current.lock().peer_drained_ns = since_ns;
+                    self.listener.drained();
+                }
                 frame::Kind::Group(group) => self.listener.group(group),
                 frame::Kind::Tuple(tuple) => {
                     let seq = tuple.seq;

@@ -42,6 +42,7 @@ pub fn reply(node: &AdminService) -> StatusReply {
     if !theirs.is_empty() && ours != theirs {
         problems.push(problem(Severity::Warning, configurations_differ(&node.node, &peer.name), 0));
     }
+    problems.extend(drained(node));
     let exports = node.exports.all().iter().map(|export| one(node, export, &mut problems)).collect();
     StatusReply {
         cluster: config.cluster.to_string(),
@@ -56,11 +57,24 @@ pub fn reply(node: &AdminService) -> StatusReply {
         portmapper: node.portmapper.status(),
         config_digest: ours,
         peer_config_digest: theirs,
+        drained_since_ns: node.drained.since_ns(),
+        peer_drained_since_ns: node.peer.as_ref().map_or(0, |l| l.peer_drained_ns()),
+        peer_version: node.peer.as_ref().map(|l| l.peer_version()).unwrap_or_default(),
     }
 }
 
 fn problem(severity: Severity, text: String, since_ns: u64) -> Problem {
     Problem { severity: severity.into(), text, since_ns }
+}
+
+/// A drained node is on purpose, and easily forgotten.
+fn drained(node: &AdminService) -> Option<Problem> {
+    let since_ns = node.drained.since_ns();
+    let name = &node.node;
+    let text = format!(
+        "node {name} is drained: nothing is given back to it by itself; `hanfs undrain {name}` ends that"
+    );
+    (since_ns != 0).then(|| problem(Severity::Warning, text, since_ns))
 }
 
 /// In the order of the names, so that both nodes say the same.
@@ -103,7 +117,11 @@ fn one(node: &AdminService, export: &Arc<Export>, problems: &mut Vec<Problem>) -
         status.vip_held = view.vip.get(&config.id).copied().unwrap_or(false);
         status.connections = view.connections.get(&config.id).copied().unwrap_or(0);
         status.last_takeover = view.takeovers.get(&config.id).cloned();
+        status.checkpoint_at_ns = view.checkpoints.get(&config.id).map_or(0, |(_, at)| *at);
     }
+    let counts = node.pauses.of(config.id);
+    status.crash_takeovers = Some(counts.crash);
+    status.planned_takeovers = Some(counts.planned);
     export.with(|state| match state {
         State::Running(group) => {
             let raft = group.node_status();
@@ -188,6 +206,13 @@ fn running(status: &mut ExportStatus, group: &Group, raft: &NodeStatus) {
     status.wal_bytes = group.wal_bytes();
     status.reply_cache_entries = fs.reply_cache_entries;
     status.reply_cache_bytes = fs.reply_cache_bytes;
+    status.replies_evicted = fs.replies_evicted;
+    status.replies_evicted_early = fs.replies_evicted_early;
+    status.last_evicted_age_s = fs.last_evicted_age_s;
+    (status.locks_held, status.lock_waiters) = group.lock_counts();
+    if raft.role == Role::Leader && !status.mirror.is_empty() {
+        status.lag_bytes = group.log_bytes_after(raft.peer_match);
+    }
 }
 
 /// A monotonic instant as wall time.

@@ -154,6 +154,10 @@ const TAIL: &str = "\
 # checkpoint_mb = 128         # log until a checkpoint, per export
 # wal_mb = 1024               # log kept for a node that lags, per export; past it, it gets a new copy
 
+# Figures for Prometheus, at http://ADDRESS:PORT/metrics of each node, to whoever asks. By default nowhere.
+[metrics]
+# listen = \"127.0.0.1:9049\"   # \":9049\": that port of the node's own address
+
 # Keys. By default they are next to this file: keys/ca.pem, keys/NAME.pem, keys/NAME.key.
 [tls]
 # ca = \"keys/ca.pem\"

@@ -7,8 +7,9 @@ use std::path::Path;
 use proto::admin::admin_client::AdminClient;
 use proto::admin::admin_server::{Admin, AdminServer};
 use proto::admin::{
-    ChangeExportRequest, Event, EventsRequest, LocksReply, LocksRequest, PutConfigReply, PutConfigRequest,
-    ReloadReply, ReloadRequest, StatusReply, StatusRequest, TakeoverReply, TakeoverRequest,
+    ChangeExportRequest, CrashReply, CrashRequest, DrainReply, DrainRequest, Event, EventsRequest,
+    LocksReply, LocksRequest, PutConfigReply, PutConfigRequest, ReloadReply, ReloadRequest, StatusReply,
+    StatusRequest, TakeoverReply, TakeoverRequest,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -54,6 +55,14 @@ impl Admin for WhoAmI {
     }
 
     async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn crash(&self, _: Request<CrashRequest>) -> Result<Response<CrashReply>, Status> {
         Err(Status::unimplemented("not here"))
     }
 

@@ -221,6 +221,7 @@ impl Report {
             vip_us: self.vip_us,
             first_reply_us,
             tickled,
+            ..proto::admin::TakeoverReport::default()
         }
     }
 }

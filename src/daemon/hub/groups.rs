@@ -6,15 +6,18 @@ impl Hub {
     pub(super) fn group(&mut self, id: ExportId, event: GroupEvent) {
         match event {
             GroupEvent::Leader(leader) => {
+                let before;
                 {
                     let mut view = self.view.lock();
-                    view.leaders.insert(id, leader);
+                    before = view.leaders.insert(id, leader).flatten();
                     if leader.is_some() {
                         view.verdicts.remove(&id);
                     }
                 }
                 let Some(export) = self.exports.get(id) else { return };
-                let leader = leader.map(|id| if id == export.me { Side::Own } else { Side::Peer });
+                let side = |id: u64| if id == export.me { Side::Own } else { Side::Peer };
+                let (before, leader) = (before.map(side), leader.map(side));
+                self.leader_changed(id, before, leader);
                 if leader == Some(Side::Peer) {
                     self.tuples.moved_away(id);
                     self.answer(id, Side::Peer, &Ok(()));

@@ -7,6 +7,7 @@
 mod groups;
 mod orders;
 mod serve;
+mod takeovers;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::config::model::{self, Arbiter};
 use crate::daemon::copy;
 use crate::daemon::export::{Export, State};
 use crate::daemon::front::Front;
+use crate::daemon::pauses::{Pauses, Watch};
 use crate::daemon::reload::Reloader;
 use crate::daemon::session::PeerLink;
 use crate::daemon::tuples::Tuples;
@@ -105,7 +107,14 @@ pub enum HubInput {
     /// The peer wants to have the export.
     HandOver(ExportId),
     /// The peer is about to hand the export over.
-    HandOverComes(ExportId),
+    HandOverComes {
+        /// Which export.
+        export: ExportId,
+        /// It has let its clients wait for this long, us.
+        drained_for_us: u64,
+    },
+    /// An administrator has drained the peer, or ended that.
+    PeerDrained,
     /// A virtual IP is off this host: close what was connected to it.
     Dropped(ExportId),
     /// A client connected to the peer.
@@ -135,12 +144,7 @@ pub enum HubInput {
     /// An export is gone from the configuration: end its service and give its address up, then say so.
     Removed(ExportId, oneshot::Sender<()>),
     /// An export's options are others now.
-    Options {
-        /// Which export.
-        export: ExportId,
-        /// How long its home must be in sync to get it back by itself.
-        giveback_ns: Option<u64>,
-    },
+    Options(ExportId),
     /// Hand over what can be handed over, then stop.
     Stop,
 }
@@ -160,6 +164,8 @@ pub struct HubView {
     pub connections: HashMap<ExportId, u64>,
     /// The peer's guardian is connected.
     pub peer_guardian: bool,
+    /// Index of the last checkpoint, and when it was seen first, ns since 1970.
+    pub checkpoints: HashMap<ExportId, (u64, u64)>,
 }
 
 impl HubView {
@@ -170,6 +176,7 @@ impl HubView {
         self.vip.remove(&id);
         self.takeovers.remove(&id);
         self.connections.remove(&id);
+        self.checkpoints.remove(&id);
     }
 }
 
@@ -199,6 +206,12 @@ pub struct Hub {
     pub view: Arc<Mutex<HubView>>,
     /// Connections.
     pub tuples: Tuples,
+    /// Takeovers whose length for clients is not known yet.
+    pub watch: Watch,
+    /// And all that were.
+    pub pauses: Arc<Pauses>,
+    /// When this node began to drain an export.
+    pub draining: HashMap<ExportId, u64>,
     /// Orders to the peer's guardian.
     pub orders: Option<mpsc::UnboundedSender<GuardianOrder>>,
     /// Listeners that wait for the policy's word to serve.
@@ -248,10 +261,12 @@ impl Hub {
                 _ = leases.tick() => {
                     self.leases();
                     self.sync_states();
+                    self.watch_replies();
                     if monotonic_ns() >= self.reconcile_ns {
                         self.reconcile_ns = monotonic_ns() + RECONCILE_NS;
                         self.reconcile();
                         self.send_digests();
+                        self.see_checkpoints();
                     }
                 }
                 event = guardian.next_event() => match event {
@@ -292,6 +307,7 @@ impl Hub {
             HubInput::Group(export, event) => self.group(export, event),
             HubInput::SessionUp { process_id } => {
                 self.peer_process_id = process_id;
+                self.set_givebacks();
                 for export in self.exports.all() {
                     for tuple in self.tuples.own(export.id()) {
                         self.tell_peer(export.id(), tuple, false, None);
@@ -313,12 +329,20 @@ impl Hub {
                 );
             }
             HubInput::HandOver(export) => self.policy(PolicyInput::Order(Order::HandOver { export })),
-            HubInput::HandOverComes(export) => self.policy(PolicyInput::TransferComing { export }),
+            HubInput::HandOverComes { export, drained_for_us } => {
+                self.watch.handed_over(export, drained_for_us.saturating_mul(1000), monotonic_ns());
+                self.policy(PolicyInput::TransferComing { export });
+            }
+            HubInput::PeerDrained => {
+                self.set_givebacks();
+                self.policy(PolicyInput::Tick);
+            }
             HubInput::Dropped(export) => self.dropped(export),
             HubInput::PeerDigest(export, theirs) => self.compare_digests(export, theirs),
             HubInput::PeerTuple(export, tuple, closed) => self.tuples.at_peer(export, tuple, closed),
             HubInput::Accepted(export, tuple, known) => {
                 self.tuples.accepted(export, tuple);
+                self.watch.accepted(export, tuple.client.ip());
                 self.tell_peer(export, tuple, false, Some(known));
             }
             HubInput::PeerGuardianUp(orders) => {
@@ -358,10 +382,14 @@ impl Hub {
             }
             HubInput::Added(export, config) => {
                 self.front.configure(&config);
+                let id = export.id;
                 self.policy.add(export);
+                if self.peer_is_drained() {
+                    self.policy.set_giveback(id, None);
+                }
             }
             HubInput::Removed(export, done) => self.removed(export, done),
-            HubInput::Options { export, giveback_ns } => self.options(export, giveback_ns),
+            HubInput::Options(export) => self.options(export),
             // Taken care of by `run`.
             HubInput::Stop => {}
         }
@@ -374,6 +402,7 @@ impl Hub {
             guardian_event::Kind::ServerGone(id) if id != self.peer_process_id => {}
             guardian_event::Kind::ServerGone(_) => {
                 self.log(Level::Warning, None, "the other node's server process died".to_owned());
+                self.peer_server_gone();
                 self.policy(PolicyInput::PeerServerGone);
             }
             guardian_event::Kind::ServerUp(_) => self.policy(PolicyInput::PeerServerUp),
@@ -416,12 +445,23 @@ impl Hub {
                 tokio::spawn(async move { guardian.tickle(export, &tuples).await });
             }
             PolicyOutput::StartServing { export } => self.start_serving(export),
-            PolicyOutput::StopServing { export, silently } => self.stop_serving(export, !silently),
+            PolicyOutput::StopServing { export, silently } => {
+                self.watch.ended(export);
+                self.stop_serving(export, !silently);
+            }
             PolicyOutput::Drop { export } => self.drop_vip(export),
-            PolicyOutput::Drain { export } => self.front.drain(export, DRAIN_MAX),
+            PolicyOutput::Drain { export } => {
+                self.draining.insert(export, monotonic_ns());
+                self.front.drain(export, DRAIN_MAX);
+            }
             PolicyOutput::Transfer { export } => {
+                let drained_for_us = self.drained_for_us(export);
                 if let Some(export) = self.exports.get(export) {
-                    export.to_peer(GroupFrame { handing_over: true, ..GroupFrame::default() });
+                    export.to_peer(GroupFrame {
+                        handing_over: true,
+                        drained_for_us,
+                        ..GroupFrame::default()
+                    });
                     export.input(Input::Transfer);
                 }
             }

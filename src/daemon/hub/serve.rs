@@ -111,8 +111,8 @@ impl Hub {
     }
 
     /// An export's options have changed.
-    pub(super) fn options(&mut self, id: ExportId, giveback_ns: Option<u64>) {
-        self.policy.set_giveback(id, giveback_ns);
+    pub(super) fn options(&mut self, id: ExportId) {
+        self.set_giveback(id);
         if let Some(export) = self.exports.get(id) {
             self.front.configure(&export.config());
         }
@@ -134,27 +134,14 @@ impl Hub {
         self.digests.remove(&id);
         self.in_sync.remove(&id);
         self.tuples.forget(id);
+        self.watch.forget(id);
+        self.draining.remove(&id);
         self.view.lock().forget(id);
         let dropping = self.guardian.drop_vip(id, true);
         tokio::spawn(async move {
             dropping.await;
             let _ = done.send(());
         });
-    }
-
-    pub(super) fn report(&mut self, id: ExportId, report: Report) {
-        let tickled = u32::try_from(self.tuples.to_tickle(id).len()).unwrap_or(u32::MAX);
-        let report = report.to_proto(wall_ns(), 0, tickled);
-        let text = format!(
-            "served by this node ({}): elected after {} ms, address released after {} ms, raised after {} ms, \
-             {tickled} clients tickled",
-            report.cause,
-            report.elected_us / 1000,
-            report.released_us / 1000,
-            report.vip_us / 1000,
-        );
-        self.log(Level::Info, Some(id), text);
-        self.view.lock().takeovers.insert(id, report);
     }
 
     pub(super) fn tell_peer(

@@ -1,0 +1,83 @@
+//! Whether an administrator has drained this node. It is a file, so that it outlives the process:
+//!
+//! ```text
+//! DATA/drained    when, ns since 1970, as text; no file: not drained
+//! ```
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use replica::clock::wall_ns;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Drained {
+    file: PathBuf,
+    since_ns: AtomicU64,
+}
+
+impl Drained {
+    /// As the data directory says. A mark that cannot be read as a time is a mark all the same.
+    pub fn open(data: &Path) -> io::Result<Self> {
+        let file = data.join("drained");
+        let since_ns = match std::fs::read_to_string(&file) {
+            Ok(text) => text.trim().parse().unwrap_or(1),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { file, since_ns: AtomicU64::new(since_ns) })
+    }
+
+    /// Since when, ns since 1970; 0: it is not.
+    pub fn since_ns(&self) -> u64 {
+        self.since_ns.load(Ordering::Acquire)
+    }
+
+    /// Sets or removes the mark, durably before this returns. One that is set keeps its time.
+    pub fn set(&self, drained: bool) -> io::Result<()> {
+        if drained == (self.since_ns() != 0) {
+            return Ok(());
+        }
+        let now = if drained { wall_ns().max(1) } else { 0 };
+        if drained {
+            let new = self.file.with_extension("new");
+            let mut out = File::create(&new)?;
+            out.write_all(format!("{now}\n").as_bytes())?;
+            out.sync_all()?;
+            std::fs::rename(&new, &self.file)?;
+        } else {
+            std::fs::remove_file(&self.file)?;
+        }
+        if let Some(dir) = self.file.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        self.since_ns.store(now, Ordering::Release);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: the mark is there as long as nobody removes it. Method: a directory, opened again.
+
+    use super::*;
+
+    #[test]
+    fn the_mark_outlives_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let drained = Drained::open(dir.path()).unwrap();
+        assert_eq!(drained.since_ns(), 0);
+        drained.set(false).unwrap();
+        drained.set(true).unwrap();
+        let since = drained.since_ns();
+        assert!(since > 1);
+        drained.set(true).unwrap();
+        assert_eq!(Drained::open(dir.path()).unwrap().since_ns(), since, "the first order's time");
+        drained.set(false).unwrap();
+        assert_eq!((drained.since_ns(), Drained::open(dir.path()).unwrap().since_ns()), (0, 0));
+        std::fs::write(dir.path().join("drained"), "by hand").unwrap();
+        assert_ne!(Drained::open(dir.path()).unwrap().since_ns(), 0, "a mark that nobody understands");
+    }
+}
