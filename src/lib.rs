@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod drill;
 pub mod events;
 pub mod exercise;
 pub mod init;

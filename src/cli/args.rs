@@ -42,6 +42,13 @@ pub enum Command {
     Takeover(TakeoverArgs),
     /// Give exports back to their home nodes
     Giveback(GivebackArgs),
+    /// A takeover and giveback under a load of its own: phases, the longest pause, errors, duplicates, lost writes, a verdict
+    #[command(after_help = "Exit codes: 0 PASS, 1 FAIL, 2 it could not be run, 3 wrong usage.")]
+    Drill(DrillArgs),
+    /// For maintenance: move everything to the other node, and let nothing be given back by itself
+    Drain(DrainArgs),
+    /// End a drain
+    Undrain(UndrainArgs),
     /// Add, change, remove or list exports while the cluster runs, on both nodes at once
     Export {
         /// What to do with them.
@@ -202,6 +209,60 @@ pub struct GivebackArgs {
     /// Every export
     #[arg(long)]
     pub all: bool,
+}
+
+/// `hanfs drill`.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// Path or id of an export
+    #[arg(value_name = "EXPORT")]
+    pub export: String,
+    /// Kill the server process that serves it, instead of asking it to hand over: needs --yes
+    #[arg(long)]
+    pub crash: bool,
+    /// With --crash: all exports of that node may pause
+    #[arg(long, requires = "crash")]
+    pub yes: bool,
+    /// End after this long, whatever has happened
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub seconds: u64,
+    /// The longest pause of a planned move that passes
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub max_pause_ms: u64,
+    /// The longest pause of a crash that passes
+    #[arg(long, value_name = "MS", default_value_t = 3000)]
+    pub max_crash_pause_ms: u64,
+    /// A directory of the export in which root may write, where it may not in the topmost (squash)
+    #[arg(long, value_name = "PATH")]
+    pub dir: Option<String>,
+    /// As JSON, with stable keys
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hanfs drain`.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Which node [default: this one, or --node]
+    #[arg(value_name = "NODE")]
+    pub target: Option<String>,
+    /// Where the other node is not ready, try again for this long
+    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "600")]
+    pub wait: Option<u64>,
+}
+
+/// `hanfs undrain`.
+#[derive(Debug, Args)]
+pub struct UndrainArgs {
+    /// Which node [default: this one, or --node]
+    #[arg(value_name = "NODE")]
+    pub target: Option<String>,
+    /// Let it take back what is at home there
+    #[arg(long)]
+    pub giveback: bool,
+    /// Where it is not ready, try again for this long
+    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "600")]
+    pub wait: Option<u64>,
 }
 
 /// `hanfs events`.

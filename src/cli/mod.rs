@@ -5,6 +5,8 @@
 
 mod admin;
 mod args;
+mod drain;
+mod drill;
 mod events;
 mod json;
 mod locks;
@@ -60,6 +62,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => block_on(status::run(&setup, &args)),
         Command::Takeover(args) => block_on(operate::takeover(&setup, &args)),
         Command::Giveback(args) => block_on(operate::giveback(&setup, &args)),
+        Command::Drill(args) => block_on_threads(drill::run(&setup, &args)),
+        Command::Drain(args) => block_on(drain::drain(&setup, &args)),
+        Command::Undrain(args) => block_on(drain::undrain(&setup, &args)),
         Command::Reload(args) => block_on(reload::reload(&setup, &args)),
         Command::Export { command } => block_on(reload::export(&setup, &command)),
         Command::Events(args) => block_on(events::run(&setup, &args)),

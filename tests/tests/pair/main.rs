@@ -6,6 +6,7 @@ mod alone;
 mod arbiter;
 mod copy;
 mod damage;
+mod drill;
 mod full;
 mod kill;
 mod memory;
