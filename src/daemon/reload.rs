@@ -294,7 +294,10 @@ impl Reloader {
         for (old, new) in &diff.changed {
             if let Some(export) = self.exports.get(new.id) {
                 export.set_config(new.clone());
-                let _ = self.hub.send(HubInput::Options(new.id));
+                let (done, in_force) = oneshot::channel();
+                let _ = self.hub.send(HubInput::Options(new.id, done));
+                // Else a client would still meet the old ones when the order has been answered.
+                let _ = in_force.await;
             }
             changes.changes.push(format!("{}: {} (was: {})", new.path, options(new), options(old)));
         }

@@ -143,8 +143,8 @@ pub enum HubInput {
     Added(PolicyExport, Box<model::Export>),
     /// An export is gone from the configuration: end its service and give its address up, then say so.
     Removed(ExportId, oneshot::Sender<()>),
-    /// An export's options are others now.
-    Options(ExportId),
+    /// An export's options are others now; say so when they are in force.
+    Options(ExportId, oneshot::Sender<()>),
     /// Hand over what can be handed over, then stop.
     Stop,
 }
@@ -389,7 +389,10 @@ impl Hub {
                 }
             }
             HubInput::Removed(export, done) => self.removed(export, done),
-            HubInput::Options(export) => self.options(export),
+            HubInput::Options(export, done) => {
+                self.options(export);
+                let _ = done.send(());
+            }
             // Taken care of by `run`.
             HubInput::Stop => {}
         }
