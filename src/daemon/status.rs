@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use failover::policy::Fault;
 use proto::admin::problem::Severity;
 use proto::admin::{ExportStatus, LinkStatus, Problem, StatusReply};
 use replica::clock::{monotonic_ns, wall_ns};
@@ -126,7 +127,9 @@ fn one(node: &AdminService, export: &Arc<Export>, problems: &mut Vec<Problem>) -
         status.checkpoint_at_ns = view.checkpoints.get(&config.id).map_or(0, |(_, at)| *at);
         if let Some(fault) = view.faults.get(&config.id) {
             let text = format!("{}: node {}: {fault}", config.path, node.node);
-            problems.push(problem(Severity::Warning, text, 0));
+            // Nothing is less protected by a slow disk.
+            let slow = *fault == Fault::SlowDisk;
+            problems.push(problem(if slow { Severity::Ok } else { Severity::Warning }, text, 0));
         }
     }
     let counts = node.pauses.of(config.id);

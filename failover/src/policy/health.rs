@@ -10,6 +10,8 @@ pub(super) struct Health {
     seen: Option<Fault>,
     /// Since when that is seen.
     since_ns: u64,
+    /// Since when what is seen is less than what counts.
+    better_since_ns: Option<u64>,
     counts: Option<Fault>,
     /// Hand-overs since this node was last sound.
     yields: u32,
@@ -23,6 +25,7 @@ impl Health {
             self.seen = fault;
             self.since_ns = now_ns;
         }
+        self.better_since_ns = (fault < self.counts).then(|| self.better_since_ns.unwrap_or(now_ns));
     }
 
     /// What is wrong with this node, as it counts.
@@ -37,8 +40,8 @@ impl Health {
 
     /// When what is seen counts; `None`: it does already.
     pub fn deadline(&self, timing: &PolicyTiming) -> Option<u64> {
-        let wait_ns = if self.seen < self.counts { timing.sound_after_ns } else { 0 };
-        (self.seen != self.counts).then(|| self.since_ns.saturating_add(wait_ns))
+        let better = self.better_since_ns.map(|at| at.saturating_add(timing.sound_after_ns));
+        better.or((self.seen > self.counts).then_some(self.since_ns))
     }
 
     /// Time has passed; true: something else counts now.
@@ -50,6 +53,7 @@ impl Health {
                 self.may_yield_ns = 0;
             }
             self.counts = self.seen;
+            self.better_since_ns = None;
         }
         due
     }

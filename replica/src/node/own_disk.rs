@@ -103,7 +103,7 @@ impl Node {
         let (level, text) = match (before, state) {
             (_, OwnDisk::Hangs) => (tracing::Level::WARN, "this node's disk hangs"),
             (OwnDisk::Hangs, _) => (tracing::Level::INFO, "this node's disk answers again"),
-            (_, OwnDisk::Slow) => (tracing::Level::WARN, "this node's disk is slow"),
+            (_, OwnDisk::Slow) => (tracing::Level::INFO, "this node's disk is slow"),
             (_, OwnDisk::Sound) => (tracing::Level::INFO, "this node's disk is no longer slow"),
         };
         self.event(out, level, text);

@@ -42,7 +42,11 @@ impl Hub {
             export.to_peer(GroupFrame { fault: Some(Fault::to_proto(fault)), ..GroupFrame::default() });
         }
         match fault {
-            Some(fault) => self.log(Level::Warning, Some(id), format!("node {}: {fault}", self.node)),
+            // What the others are, their finders have said.
+            Some(fault) => {
+                let level = if fault == Fault::NoRoom { Level::Warning } else { Level::Info };
+                self.log(level, Some(id), format!("node {}: {fault}", self.node));
+            }
             None => self.log(Level::Info, Some(id), format!("node {} is sound again", self.node)),
         }
     }

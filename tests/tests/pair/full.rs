@@ -22,6 +22,7 @@ async fn a_full_disk_refuses_what_grows_and_recovers_when_something_goes() {
     }
     let mut cluster = Cluster::files(&Shape { nodes: 1, witness: false, ..Shape::default() });
     let _disk = OwnDisk::memory(cluster.data("a"), DISK_MIB);
+    cluster.expect_in_logs(&["its disk has no room left"]);
     cluster.start_all();
     cluster.wait_served("a", ONE).await;
     let stats = Arc::new(Stats::default());
