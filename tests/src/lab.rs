@@ -4,6 +4,7 @@
 //! nothing reaches the machine's network. [`Lab`] starts the program under test in it, drives client and nodes, and takes everything
 //! down when it is dropped.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -20,10 +21,8 @@ pub const EXPORTS: [(&str, &str, &str); 2] = [("/one", "a", "10.77.0.100"), ("/t
 pub const PAUSE_MS_MAX: u64 = 15_000;
 /// A load without an end ends all the same, seconds.
 const LOAD_S_MAX: u32 = 7200;
-/// How often a client is asked for its time: the quickest answer counts.
-const CLOCK_SAMPLES: usize = 5;
-/// By how much a client's clock, as we know it, may be wrong: an operation belongs to an event that it began this long before.
-const CLOCK_ERROR_S: f64 = 0.3;
+/// An operation belongs to an event that it began this long before, seconds.
+const JUST_BEFORE_S: f64 = 0.3;
 /// How long a load runs before something happens to it.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -439,51 +438,33 @@ impl Lab {
         pause
     }
 
-    /// By how much a client's clock is ahead of ours, seconds.
-    fn clock_ahead(&self, client: &str) -> f64 {
-        let sample = |_| {
-            let asked = wall_s();
-            let said = self.on(client, 60, "date +%s.%N");
-            let answered = wall_s();
-            let there: f64 = said.trim().parse().expect("a time");
-            (answered - asked, there - (asked + answered) / 2.0)
-        };
-        let samples = (0..CLOCK_SAMPLES).map(sample);
-        samples.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, ahead)| ahead)
-    }
-
     /// Begins the same work without an end ([`Self::stop_load`]), for many events in a row.
     pub fn start_load(&self, name: &str) -> VmLoad {
-        let client = self.access("c1");
-        self.client(60, "rm -f /root/stop");
-        let ahead = self.clock_ahead("c1");
         let script = format!(
-            "w() {{ python3 /root/writer.py \"$@\"; }}
+            "exec 2>&1; rm -f /root/stop; w() {{ python3 /root/writer.py \"$@\"; }}
              w work /mnt/one/{name} {LOAD_S_MAX} /root/one.json /root/stop & p=$!
              w work /mnt/two/{name} {LOAD_S_MAX} /root/two.json /root/stop && wait $p &&
              w verify /root/one.json && w verify /root/two.json && rm -r /mnt/one/{name} /mnt/two/{name}"
         );
-        let thread = std::thread::spawn(move || client.run(LOAD_S_MAX + 600, &script));
+        let mut child = self.access("c1").command(LOAD_S_MAX + 600, &script);
+        let mut child = child.stdout(Stdio::piped()).spawn().expect("run vm.py");
+        let said = child.stdout.take().expect("its output");
+        let thread = std::thread::spawn(move || {
+            let mut saw = VmSaw { rounds: 0, slow: Vec::new(), said: String::new() };
+            BufReader::new(said).lines().map_while(Result::ok).for_each(|line| saw.hear(&line));
+            (child.wait().is_ok_and(|status| status.success()), saw)
+        });
         // Not by the clock: an emulated machine may take long to begin.
         let working = format!("[ -e /mnt/one/{name}/f00002 ] && [ -e /mnt/two/{name}/f00002 ]");
         self.client(120, &format!("until {working}; do sleep 0.2; done"));
-        VmLoad { name: name.to_owned(), ahead, thread }
+        VmLoad { name: name.to_owned(), thread }
     }
 
     /// Ends it; what its programs were told is compared with what is there, and removed.
     pub fn stop_load(&self, load: VmLoad) -> VmSaw {
         self.client(60, "touch /root/stop");
-        let out = load.thread.join().expect("the load ran");
-        assert!(out.status.success(), "{}: {}\n{}", load.name, text(&out), self.describe());
-        let said = String::from_utf8_lossy(&out.stdout).into_owned();
-        let mut saw = VmSaw { rounds: 0, slow: Vec::new() };
-        for line in said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            saw.rounds += line["rounds"].as_u64().unwrap_or_default();
-            let slow = line["slow"].as_array().cloned().unwrap_or_default();
-            let pairs = slow.iter().filter_map(|pair| Some((pair[0].as_f64()?, pair[1].as_u64()?)));
-            saw.slow.extend(pairs.map(|(from, ms)| (from - load.ahead, ms)));
-        }
-        assert!(saw.rounds > 0, "{}: it did nothing\n{said}", load.name);
+        let (well, saw) = load.thread.join().expect("the load ran");
+        assert!(well && saw.rounds > 0, "{}: {}\n{}", load.name, saw.said, self.describe());
         saw
     }
 
@@ -518,23 +499,34 @@ impl Lab {
 /// A load that runs on the client VM.
 pub struct VmLoad {
     name: String,
-    /// By how much the VM's clock is ahead of ours, seconds.
-    ahead: f64,
-    thread: std::thread::JoinHandle<Output>,
+    thread: std::thread::JoinHandle<(bool, VmSaw)>,
 }
 
 /// What the client VM's programs saw.
 pub struct VmSaw {
     /// Rounds of some ten operations.
     pub rounds: u64,
-    /// Operations over 50 ms: when they began by our clock ([`wall_s`]), and ms.
+    /// Operations over 50 ms: when they began by our clock ([`wall_s`]; the VM's has its own idea of a second), and ms.
     slow: Vec<(f64, u64)>,
+    /// Everything else.
+    said: String,
 }
 
 impl VmSaw {
+    /// A line, as it comes.
+    fn hear(&mut self, line: &str) {
+        let value: Value = serde_json::from_str(line).unwrap_or_default();
+        if let Some(ms) = value["slow_ms"].as_u64() {
+            self.slow.push((wall_s() - ms as f64 / 1000.0, ms));
+        } else {
+            self.rounds += value["rounds"].as_u64().unwrap_or_default();
+            self.said += &format!("{line}\n");
+        }
+    }
+
     /// The longest operation that began between these times, ms. What waits for an event began with it or just before.
     pub fn longest_ms(&self, from: f64, to: f64) -> u64 {
-        let (from, to) = (from - CLOCK_ERROR_S, to - CLOCK_ERROR_S);
+        let (from, to) = (from - JUST_BEFORE_S, to - JUST_BEFORE_S);
         let during = self.slow.iter().filter(|(at, _)| (from..to).contains(at));
         during.map(|(_, ms)| *ms).max().unwrap_or_default()
     }
@@ -554,11 +546,13 @@ pub struct Client {
 impl Client {
     /// Runs a shell script there.
     pub fn run(&self, timeout_s: u32, script: &str) -> Output {
-        Command::new(&self.vm)
-            .args(["run", "-t", &timeout_s.to_string(), &self.name, "--", script])
-            .stdin(Stdio::null())
-            .output()
-            .expect("run vm.py")
+        self.command(timeout_s, script).output().expect("run vm.py")
+    }
+
+    fn command(&self, timeout_s: u32, script: &str) -> Command {
+        let mut command = Command::new(&self.vm);
+        command.args(["run", "-t", &timeout_s.to_string(), &self.name, "--", script]).stdin(Stdio::null());
+        command
     }
 }
 

@@ -125,6 +125,12 @@ fn repeat(lab: &mut Lab, kind: &Kind, times: usize, totals: &mut Totals) -> [Pau
             pauses.kernel.push(kernel_ms);
             pauses.native.push(window.native_ms);
         }
+        println!(
+            "{}, {}: kernel client {:?} ms",
+            kind.name,
+            ["takeovers", "givebacks"][which],
+            pauses.kernel
+        );
         pauses
     })
 }
