@@ -14,5 +14,6 @@ pub mod ids;
 pub mod image;
 pub mod log;
 pub mod node;
+pub mod random;
 pub mod wal;
 pub mod witness;

@@ -31,6 +31,8 @@ pub trait Disk: Send + Sync + Debug {
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// A directory of this disk as a disk of its own, there or not.
+    fn below(&self, path: &Path) -> Arc<dyn Disk>;
     /// What a person calls this path: the host's full name of it, for messages.
     fn locate(&self, path: &Path) -> PathBuf;
 }

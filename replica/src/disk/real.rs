@@ -23,7 +23,7 @@ impl RealDisk {
         Self { root: root.into() }
     }
 
-    fn below(&self, path: &Path) -> io::Result<PathBuf> {
+    fn full(&self, path: &Path) -> io::Result<PathBuf> {
         if path.components().all(|c| matches!(c, Component::Normal(_))) {
             return Ok(self.locate(path));
         }
@@ -38,24 +38,24 @@ impl Disk for RealDisk {
             .write(true)
             .create(create)
             .truncate(false)
-            .open(self.below(path)?)?;
+            .open(self.full(path)?)?;
         Ok(Arc::new(RealFile { file }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(self.below(from)?, self.below(to)?)
+        fs::rename(self.full(from)?, self.full(to)?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(self.below(path)?)
+        fs::remove_file(self.full(path)?)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        make_dir(&self.below(path)?)
+        make_dir(&self.full(path)?)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut names = fs::read_dir(self.below(path)?)?
+        let mut names = fs::read_dir(self.full(path)?)?
             .map(|entry| entry.map(|e| PathBuf::from(e.file_name())))
             .collect::<io::Result<Vec<_>>>()?;
         names.sort();
@@ -63,7 +63,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        fs::File::open(self.below(path)?)?.sync_all()
+        fs::File::open(self.full(path)?)?.sync_all()
+    }
+
+    fn below(&self, path: &Path) -> Arc<dyn Disk> {
+        Arc::new(Self { root: self.locate(path) })
     }
 
     fn locate(&self, path: &Path) -> PathBuf {

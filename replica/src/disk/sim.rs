@@ -23,10 +23,12 @@ use parking_lot::Mutex;
 use super::{Disk, File};
 use image::{Image, Pending};
 
-/// A simulated disk. Clones are the same disk.
+/// A simulated disk. Clones are the same disk, and so is what [`Disk::below`] gives.
 #[derive(Clone, Default)]
 pub struct SimDisk {
     world: Arc<Mutex<World>>,
+    /// Where this one's paths begin.
+    root: PathBuf,
 }
 
 #[derive(Default)]
@@ -111,10 +113,17 @@ impl SimDisk {
     /// Flips one bit of what is on the platter and in the page cache.
     pub fn flip_bit(&self, path: &Path, offset: u64, bit: u8) -> io::Result<()> {
         let world = self.world.lock();
-        let mut inode = world.names.get(path).ok_or(ErrorKind::NotFound)?.lock();
+        let mut inode = world.names.get(&self.full(path)).ok_or(ErrorKind::NotFound)?.lock();
         inode.now.flip(offset, bit);
         inode.durable.flip(offset, bit);
         Ok(())
+    }
+}
+
+impl SimDisk {
+    fn full(&self, path: &Path) -> PathBuf {
+        // Joining an empty path would add a slash, which would be another name.
+        if path.as_os_str().is_empty() { self.root.clone() } else { self.root.join(path) }
     }
 }
 
@@ -163,55 +172,61 @@ impl World {
 
 impl Disk for SimDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
+        let path = self.full(path);
         let mut world = self.world.lock();
         world.check_dir(path.parent().unwrap_or(Path::new("")))?;
-        let node = match world.names.get(path) {
+        let node = match world.names.get(&path) {
             Some(node) => node.clone(),
             None if create => {
                 world.tick()?;
                 let node = Node::default();
-                world.change(NameOpKind::Create(path.to_owned()), node.clone());
+                world.change(NameOpKind::Create(path.clone()), node.clone());
                 node
             }
             None => return Err(ErrorKind::NotFound.into()),
         };
-        Ok(Arc::new(SimFile { disk: self.clone(), life: world.life, node, path: path.to_owned() }))
+        Ok(Arc::new(SimFile { disk: self.clone(), life: world.life, node, path }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (self.full(from), self.full(to));
         let mut world = self.world.lock();
         world.check_dir(to.parent().unwrap_or(Path::new("")))?;
-        let node = world.names.get(from).ok_or(ErrorKind::NotFound)?.clone();
+        let node = world.names.get(&from).ok_or(ErrorKind::NotFound)?.clone();
         world.tick()?;
-        world.change(NameOpKind::Rename(from.to_owned(), to.to_owned()), node);
+        world.change(NameOpKind::Rename(from, to), node);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = self.full(path);
         let mut world = self.world.lock();
-        let node = world.names.get(path).ok_or(ErrorKind::NotFound)?.clone();
+        let node = world.names.get(&path).ok_or(ErrorKind::NotFound)?.clone();
         world.tick()?;
-        world.change(NameOpKind::Remove(path.to_owned()), node);
+        world.change(NameOpKind::Remove(path), node);
         Ok(())
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let path = self.full(path);
         let dirs = path.ancestors().filter(|a| !a.as_os_str().is_empty()).map(Path::to_owned);
         self.world.lock().dirs.extend(dirs);
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let path = self.full(path);
         let world = self.world.lock();
-        world.check_dir(path)?;
-        let inside = world.names.keys().chain(&world.dirs).filter(|p| p.parent() == Some(path));
+        world.check_dir(&path)?;
+        let inside = world.names.keys().chain(&world.dirs).filter(|p| p.parent() == Some(&*path));
         let names: BTreeSet<PathBuf> = inside.filter_map(|p| p.file_name().map(PathBuf::from)).collect();
         Ok(names.into_iter().collect())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = self.full(path);
         let mut world = self.world.lock();
-        world.check_dir(path)?;
+        world.check_dir(&path)?;
         world.tick()?;
         world.sync_result()?;
         // Backwards: what an operation to be made durable rests on (same file, earlier) goes with it.
@@ -219,7 +234,7 @@ impl Disk for SimDisk {
         let mut kept = Vec::new();
         let mut now = Vec::new();
         for op in std::mem::take(&mut world.pending).into_iter().rev() {
-            if op.touches(path) || nodes.iter().any(|n| Arc::ptr_eq(n, &op.node)) {
+            if op.touches(&path) || nodes.iter().any(|n| Arc::ptr_eq(n, &op.node)) {
                 nodes.push(op.node.clone());
                 now.push(op);
             } else {
@@ -232,8 +247,12 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn below(&self, path: &Path) -> Arc<dyn Disk> {
+        Arc::new(Self { world: self.world.clone(), root: self.full(path) })
+    }
+
     fn locate(&self, path: &Path) -> PathBuf {
-        Path::new("sim:").join(path)
+        Path::new("sim:").join(self.full(path))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The thread that applies committed entries, and calls back whoever proposed them here.
+//! The worker that applies committed entries, and calls back whoever proposed them here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use proto::op::{Op, Reply};
 
 use super::keeper::KeeperJob;
-use super::{Events, GroupEvent};
+use super::{Events, GroupEvent, Turn};
 use crate::fs::{ApplyError, Fs};
 use crate::handle::{Completion, LeaseCell, NotServing};
 use crate::log::{Entry, LogIndex};
@@ -43,6 +43,10 @@ impl Backlog {
         }
     }
 
+    pub fn has_room(&self) -> bool {
+        *self.bytes.lock() < BACKLOG_MAX
+    }
+
     pub fn wait_for_room(&self) {
         let mut held = self.bytes.lock();
         while *held >= BACKLOG_MAX {
@@ -59,40 +63,95 @@ pub(super) enum ApplyJob {
     Stop,
 }
 
-pub(super) struct Applier {
-    pub fs: Arc<Fs>,
-    pub lease: Arc<LeaseCell>,
-    pub inputs: Sender<Input>,
-    pub keeper: Sender<KeeperJob>,
-    pub events: Events,
-    pub backlog: Arc<Backlog>,
+/// News that may have to wait for a checkpoint to make room.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    /// Applied up to here.
+    index: LogIndex,
+    /// The checkpoint has been asked for.
+    asked: bool,
+}
+
+/// The one writer of the state machine, as a worker without a thread.
+pub struct Applier {
+    pub(super) fs: Arc<Fs>,
+    pub(super) lease: Arc<LeaseCell>,
+    pub(super) jobs: Receiver<ApplyJob>,
+    pub(super) inputs: Sender<Input>,
+    pub(super) keeper: Sender<KeeperJob>,
+    pub(super) events: Events,
+    pub(super) backlog: Arc<Backlog>,
     /// Metadata that waits for a checkpoint, at most, bytes.
-    pub pending_bytes_max: u64,
+    pub(super) pending_bytes_max: u64,
     /// `durability = "memory"`.
-    pub waits_for_durable: bool,
+    pub(super) waits_for_durable: bool,
+    /// What was applied last and not told yet: nothing more is applied before.
+    pub(super) held: Option<Held>,
+    pub(super) stopped: bool,
 }
 
 impl Applier {
-    pub fn run(self, jobs: Receiver<ApplyJob>) {
-        if let Err(error) = self.serve(&jobs) {
+    pub(super) fn run(mut self) {
+        while !self.stopped {
+            // Nobody is left to stop it: the process is about to end.
+            let Ok(job) = self.jobs.recv() else { return };
+            self.job(job);
+            while !self.release() {
+                std::thread::sleep(CHECKPOINT_LOOK);
+            }
+        }
+    }
+
+    /// Does jobs that are queued, `jobs_max` at most. [`Turn::Held`]: changes wait for a checkpoint; come again after it, or
+    /// a few ms later.
+    pub fn turn(&mut self, jobs_max: usize) -> Turn {
+        let mut turn = Turn::Idle;
+        for _ in 0..jobs_max {
+            if self.stopped {
+                return Turn::Stopped;
+            }
+            if !self.release() {
+                return Turn::Held;
+            }
+            let Ok(job) = self.jobs.try_recv() else { return turn };
+            turn = Turn::Worked;
+            self.job(job);
+        }
+        match self.release() {
+            _ if self.stopped => Turn::Stopped,
+            true => turn,
+            false => Turn::Held,
+        }
+    }
+
+    /// Something is queued that a turn would take, or is held back.
+    pub fn is_ready(&self) -> bool {
+        self.held.is_some() || !self.jobs.is_empty()
+    }
+
+    /// It was told to stop or has failed, and takes no more turns.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    fn job(&mut self, job: ApplyJob) {
+        let outcome = match job {
+            ApplyJob::Durable(index) => self.fs.durable(index),
+            ApplyJob::Entries(entries) => self.entries(entries),
+            ApplyJob::Stop => {
+                self.stopped = true;
+                Ok(())
+            }
+        };
+        if let Err(error) = outcome {
             // Nobody is to be told of effects that this node could not store.
+            self.stopped = true;
             self.lease.revoke();
             (self.events)(GroupEvent::Fatal(format!("the state machine stopped: {error}")));
         }
     }
 
-    fn serve(&self, jobs: &Receiver<ApplyJob>) -> Result<(), ApplyError> {
-        for job in jobs {
-            match job {
-                ApplyJob::Durable(index) => self.fs.durable(index)?,
-                ApplyJob::Entries(entries) => self.entries(entries)?,
-                ApplyJob::Stop => break,
-            }
-        }
-        Ok(())
-    }
-
-    fn entries(&self, entries: Vec<(Entry, Option<Completion>)>) -> Result<(), ApplyError> {
+    fn entries(&mut self, entries: Vec<(Entry, Option<Completion>)>) -> Result<(), ApplyError> {
         let mut last = 0;
         // Answered together: a connection that hears of one reply at a time makes a system call for each.
         let mut answers: Vec<(Completion, Arc<Reply>)> = Vec::new();
@@ -118,28 +177,35 @@ impl Applier {
             last = entry.index;
         }
         answer(&mut answers);
-        self.wait_for_checkpoint();
-        let witness_identity = self.fs.witness_identity();
-        let _ = self.inputs.send(Input::Applied { index: last, witness_identity });
-        if self.fs.checkpoint_due() {
-            let _ = self.keeper.send(KeeperJob::Checkpoint);
-        }
+        self.held = Some(Held { index: last, asked: false });
         Ok(())
     }
 
     /// What changed since the last checkpoint is in memory: where the disk is slower than the changes, they wait. Not with
     /// effects that wait for durability themselves, which is news that comes through this very queue.
-    fn wait_for_checkpoint(&self) {
-        if self.waits_for_durable {
-            return;
+    fn needs_checkpoint(&self) -> bool {
+        !self.waits_for_durable && self.fs.pending_bytes() > self.pending_bytes_max
+    }
+
+    /// Says how far it is, unless that has to wait. True: the next job may be done.
+    fn release(&mut self) -> bool {
+        let Some(Held { index, asked }) = self.held else { return true };
+        if self.needs_checkpoint() {
+            if !asked {
+                let _ = self.keeper.send(KeeperJob::Checkpoint);
+            }
+            if self.fs.checkpoint_due() {
+                self.held = Some(Held { index, asked: true });
+                return false;
+            }
         }
-        if self.fs.pending_bytes() <= self.pending_bytes_max {
-            return;
+        self.held = None;
+        let witness_identity = self.fs.witness_identity();
+        let _ = self.inputs.send(Input::Applied { index, witness_identity });
+        if self.fs.checkpoint_due() {
+            let _ = self.keeper.send(KeeperJob::Checkpoint);
         }
-        let _ = self.keeper.send(KeeperJob::Checkpoint);
-        while self.fs.pending_bytes() > self.pending_bytes_max && self.fs.checkpoint_due() {
-            std::thread::sleep(CHECKPOINT_LOOK);
-        }
+        true
     }
 
     fn one(&self, entry: &Entry) -> Result<Option<Arc<Reply>>, ApplyError> {

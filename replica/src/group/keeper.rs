@@ -1,11 +1,12 @@
-//! The thread for what takes its time: checkpoints, and old entries for a backup that lags.
+//! The worker for what takes its time: checkpoints, and old entries for a backup that lags.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::{Events, GroupEvent};
+use super::{Events, GroupEvent, Turn};
+use crate::clock::monotonic_ns;
 use crate::fs::Fs;
 use crate::log::LogIndex;
 use crate::node::Input;
@@ -27,37 +28,88 @@ pub(super) enum KeeperJob {
     Stop,
 }
 
-pub(super) struct Keeper {
-    pub fs: Arc<Fs>,
-    pub reader: WalReader,
-    pub inputs: Sender<Input>,
-    pub events: Events,
+/// Makes checkpoints and fetches old entries, as a worker without a thread.
+pub struct Keeper {
+    pub(super) fs: Arc<Fs>,
+    pub(super) reader: WalReader,
+    pub(super) jobs: Receiver<KeeperJob>,
+    pub(super) inputs: Sender<Input>,
+    pub(super) events: Events,
+    /// Since when it has had nothing to do.
+    pub(super) idle_since_ns: u64,
+    pub(super) stopped: bool,
 }
 
 impl Keeper {
-    pub fn run(self, jobs: Receiver<KeeperJob>) {
-        loop {
-            let outcome = match jobs.recv_timeout(self.patience()) {
+    pub(super) fn run(mut self) {
+        while !self.stopped {
+            let wait = Duration::from_nanos(self.deadline().saturating_sub(monotonic_ns()));
+            match self.jobs.recv_timeout(wait) {
+                Ok(job) => self.job(job),
+                Err(RecvTimeoutError::Timeout) => self.idled(),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => self.tidy_up(),
-                Ok(job) => match job {
-                    // Asked for more than once before it was made: the later ones find nothing due.
-                    KeeperJob::Checkpoint if !self.fs.checkpoint_due() => Ok(()),
-                    KeeperJob::Checkpoint => self.checkpoint(),
-                    KeeperJob::Fetch { from, to, max_bytes } => self.fetch(from, to, max_bytes),
-                    KeeperJob::Stop => {
-                        if let Err(error) = self.checkpoint() {
-                            (self.events)(GroupEvent::Log { level: tracing::Level::WARN, text: error });
-                        }
-                        return;
-                    }
-                },
-            };
-            if let Err(error) = outcome {
-                (self.events)(GroupEvent::Fatal(error));
-                return;
             }
         }
+    }
+
+    /// Does one job that is queued, or else what is due by now. To be called when [`Self::is_ready`] or at
+    /// [`Self::deadline`].
+    pub fn turn(&mut self) -> Turn {
+        if self.stopped {
+            return Turn::Stopped;
+        }
+        match self.jobs.try_recv() {
+            Ok(job) => self.job(job),
+            Err(_) if monotonic_ns() >= self.deadline() => self.idled(),
+            Err(_) => return Turn::Idle,
+        }
+        if self.stopped { Turn::Stopped } else { Turn::Worked }
+    }
+
+    /// When a quiet export is to be checkpointed, on [`monotonic_ns`].
+    pub fn deadline(&self) -> u64 {
+        let patience = self.patience().as_nanos();
+        self.idle_since_ns.saturating_add(u64::try_from(patience).unwrap_or(u64::MAX))
+    }
+
+    /// Something is queued that a turn would take.
+    pub fn is_ready(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// It was told to stop or has failed, and takes no more turns.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    fn job(&mut self, job: KeeperJob) {
+        let outcome = match job {
+            // Asked for more than once before it was made: the later ones find nothing due.
+            KeeperJob::Checkpoint if !self.fs.checkpoint_due() => Ok(()),
+            KeeperJob::Checkpoint => self.checkpoint(),
+            KeeperJob::Fetch { from, to, max_bytes } => self.fetch(from, to, max_bytes),
+            KeeperJob::Stop => {
+                self.stopped = true;
+                if let Err(error) = self.checkpoint() {
+                    (self.events)(GroupEvent::Log { level: tracing::Level::WARN, text: error });
+                }
+                Ok(())
+            }
+        };
+        self.done(outcome);
+    }
+
+    fn idled(&mut self) {
+        let outcome = self.tidy_up();
+        self.done(outcome);
+    }
+
+    fn done(&mut self, outcome: Result<(), String>) {
+        if let Err(error) = outcome {
+            self.stopped = true;
+            (self.events)(GroupEvent::Fatal(error));
+        }
+        self.idle_since_ns = monotonic_ns();
     }
 
     /// How long changes may wait for a checkpoint that is not due by their size. On a full disk not long: what was removed

@@ -10,18 +10,23 @@
 //! The loop owns the node and never touches a disk; `wal` owns the log and batches its fdatasyncs; `apply` is the only
 //! writer of the state machine; `keeper` makes checkpoints and fetches old entries for a lagging backup. A thread that meets a
 //! failed disk says [`GroupEvent::Fatal`] and stops: the process hands over and exits, nothing is retried.
+//!
+//! Each thread is a loop around a worker that never waits ([`Parts`]): a simulator gives them turns in one thread, in any order.
 
 mod apply;
 mod keeper;
+mod parts;
 mod pins;
 mod run;
+#[cfg(test)]
+mod tests;
 mod wal_thread;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use proto::peer::{GroupFrame, GroupHello, WitnessRequest};
 
@@ -30,10 +35,15 @@ use crate::fs::{Fs, FsOptions, FsProgress, OpenError};
 use crate::handle::{GroupHandle, LeaseCell};
 use crate::ids::ExportId;
 use crate::log::{LogIndex, Term};
-use crate::node::{Input, Node, NodeConfig, NodeStatus, Restored};
-use crate::wal::{Wal, WalError, WalOptions, WalReader};
+use crate::node::{Input, NodeConfig, NodeStatus};
+use crate::wal::{WalError, WalOptions, WalReader};
 
+pub use apply::Applier;
+pub use keeper::Keeper;
+pub use parts::Parts;
 pub use pins::{LogPin, Pins};
+pub use run::Driver;
+pub use wal_thread::Logger;
 
 /// What a group is started with.
 #[derive(Clone, Debug)]
@@ -145,6 +155,19 @@ struct View {
     hello: GroupHello,
 }
 
+/// What a turn of one of a group's workers came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing was queued, and nothing was due.
+    Idle,
+    /// Something was done; there may be more.
+    Worked,
+    /// It cannot go on before another worker has: come again then.
+    Held,
+    /// It takes no more turns: it was told to stop, or has said [`GroupEvent::Fatal`].
+    Stopped,
+}
+
 /// A running group. Dropping it without [`Group::stop`] leaves the threads to end by themselves, as a crash would.
 pub struct Group {
     handle: GroupHandle,
@@ -161,110 +184,19 @@ pub struct Group {
 impl Group {
     /// Opens the export's stores, replays the log and takes part in the group.
     pub fn start(config: GroupConfig, events: Events) -> Result<Self, StartError> {
-        let disk = Arc::new(RealDisk::new(config.dir.join("wal")));
-        let opened = Wal::open(disk, config.wal.clone())?;
-        let fs = Arc::new(Fs::open(&config.dir, config.fs.clone())?);
-        let progress = fs.progress();
-        if opened.base.0 > progress.applied {
-            return Err(StartError::Hole {
-                dir: config.dir.display().to_string(),
-                base: opened.base.0,
-                checkpoint: progress.applied,
-            });
-        }
-        if opened.last.0 < progress.applied {
-            return Err(StartError::ShortLog {
-                dir: config.dir.display().to_string(),
-                last: opened.last.0,
-                checkpoint: progress.applied,
-            });
-        }
-        // The log was fdatasync'ed when it was opened: what is replayed from it need not wait in memory.
-        fs.durable(opened.last.0).map_err(StartError::Replay)?;
-        let mut state = opened.state;
-        if fs.witness_identity() != 0 {
-            state.witness = fs.witness_identity();
-        }
-        let restored = Restored {
-            state,
-            base: opened.base,
-            last: opened.last,
-            terms: opened.terms,
-            applied: progress.applied,
-            boot_id: config.boot_id.clone(),
-        };
-        let node = Node::new(crate::clock::monotonic_ns(), config.node.clone(), restored);
-
-        let lease = Arc::new(LeaseCell::default());
-        let (proposals, proposals_rx) = unbounded();
-        let (inputs, inputs_rx) = unbounded();
-        let (wal_jobs, wal_jobs_rx) = unbounded();
-        let (apply_jobs, apply_jobs_rx) = unbounded();
-        let (keeper_jobs, keeper_jobs_rx) = unbounded();
-        let view = Arc::new(Mutex::new(View { status: node.status(), hello: node.hello() }));
-        let pins = Pins::default();
-        let wal_bytes = Arc::new(std::sync::atomic::AtomicU64::new(opened.wal.bytes()));
-        let reader = opened.reader.clone();
-        let handle = GroupHandle::new(config.id, config.path.clone(), fs.clone(), lease.clone(), proposals);
-
+        let path = config.path.clone();
+        let disk = Arc::new(RealDisk::new(&config.dir));
+        let Parts { mut group, driver, logger, applier, keeper } = Parts::open(disk, config, events)?;
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new()
-                .name(format!("{name} {}", config.path))
-                .spawn(body)
-                .map_err(StartError::Thread)
+            std::thread::Builder::new().name(format!("{name} {path}")).spawn(body).map_err(StartError::Thread)
         };
-        let backlog = Arc::new(apply::Backlog::default());
-        let keep = keeper::Keeper {
-            fs: fs.clone(),
-            reader: reader.clone(),
-            inputs: inputs.clone(),
-            events: events.clone(),
-        };
-        let applier = apply::Applier {
-            fs: fs.clone(),
-            lease: lease.clone(),
-            inputs: inputs.clone(),
-            keeper: keeper_jobs.clone(),
-            events: events.clone(),
-            backlog: backlog.clone(),
-            pending_bytes_max: config.fs.checkpoint_bytes.saturating_mul(2),
-            waits_for_durable: config.fs.apply_before_durable,
-        };
-        let logger = wal_thread::Logger {
-            wal: opened.wal,
-            inputs: inputs.clone(),
-            apply: config.fs.apply_before_durable.then(|| apply_jobs.clone()),
-            events: events.clone(),
-            bytes: wal_bytes.clone(),
-            backlog: backlog.clone(),
-        };
-        let driver = run::Driver::new(
-            node,
-            &config,
-            progress.checkpoint,
-            run::Queues {
-                inputs: inputs_rx,
-                proposals: proposals_rx,
-                wal: wal_jobs,
-                apply: apply_jobs,
-                keeper: keeper_jobs,
-            },
-            run::Shared {
-                lease: lease.clone(),
-                view: view.clone(),
-                pins: pins.clone(),
-                wal_bytes: wal_bytes.clone(),
-                backlog,
-            },
-            events,
-        );
-        let threads = vec![
-            spawn("wal", Box::new(move || logger.run(wal_jobs_rx)))?,
-            spawn("apply", Box::new(move || applier.run(apply_jobs_rx)))?,
-            spawn("keeper", Box::new(move || keep.run(keeper_jobs_rx)))?,
+        group.threads = vec![
+            spawn("wal", Box::new(move || logger.run()))?,
+            spawn("apply", Box::new(move || applier.run()))?,
+            spawn("keeper", Box::new(move || keeper.run()))?,
             spawn("loop", Box::new(move || driver.run()))?,
         ];
-        Ok(Self { handle, fs, lease, inputs, view, reader, pins, wal_bytes, threads })
+        Ok(group)
     }
 
     /// What the front end needs.

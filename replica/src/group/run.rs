@@ -1,4 +1,6 @@
 //! The loop: the one owner of a group's [`Node`]. It turns queues into steps and outputs into queues, and waits for nothing else.
+//!
+//! [`Driver::turn`] never blocks; the thread around it only waits for the next one to be due.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,11 +15,12 @@ use super::apply::{ApplyJob, Backlog};
 use super::keeper::KeeperJob;
 use super::pins::Pins;
 use super::wal_thread::WalJob;
-use super::{Events, GroupConfig, GroupEvent, View};
+use super::{Events, GroupConfig, GroupEvent, Turn, View};
 use crate::clock::{monotonic_ns, wall_ns};
 use crate::handle::{Completion, LeaseCell, NotServing, Proposal};
 use crate::log::{Entry, LogIndex, Term};
 use crate::node::{Input, Node, Output};
+use crate::random::random_u64;
 
 /// Proposals that go into one step, at most: bounds how long a ping waits behind them.
 const PROPOSALS_MAX: usize = 256;
@@ -49,7 +52,15 @@ struct Pending {
     done: Completion,
 }
 
-pub(super) struct Driver {
+/// What a turn begins with.
+enum Arrived {
+    Nothing,
+    Input(Input),
+    Proposal(Proposal),
+}
+
+/// The owner of a group's node, as a worker without a thread.
+pub struct Driver {
     node: Node,
     queues: Queues,
     shared: Shared,
@@ -69,7 +80,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub fn new(
+    pub(super) fn new(
         node: Node,
         config: &GroupConfig,
         checkpoint: LogIndex,
@@ -94,34 +105,75 @@ impl Driver {
         }
     }
 
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         while !self.stopped {
-            let now = monotonic_ns();
-            let wait = Duration::from_nanos(self.node.deadline().saturating_sub(now));
-            // While the node has no room for what is waiting, no more is taken: that is the backpressure.
-            let proposals = if self.waiting.is_empty() { self.queues.proposals.clone() } else { never() };
-            let mut batch = Vec::new();
-            select_biased! {
-                recv(self.queues.inputs) -> input => match input {
-                    Ok(input) => self.input(input),
-                    Err(_) => self.input(Input::Stop),
-                },
-                recv(proposals) -> proposal => batch.extend(proposal.ok()),
-                default(wait) => {}
-            }
-            for _ in 0..INPUTS_MAX {
-                let Ok(input) = self.queues.inputs.try_recv() else { break };
-                self.input(input);
-            }
-            self.propose(batch);
-            self.step(Input::Tick);
-            self.cut_log();
-            *self.shared.view.lock() = View { status: self.node.status(), hello: self.node.hello() };
+            let arrived = self.wait();
+            self.turn_with(arrived);
+        }
+    }
+
+    fn wait(&self) -> Arrived {
+        let wait = Duration::from_nanos(self.deadline().saturating_sub(monotonic_ns()));
+        // While the node has no room for what is waiting, no more is taken: that is the backpressure.
+        let proposals = if self.waiting.is_empty() { self.queues.proposals.clone() } else { never() };
+        select_biased! {
+            recv(self.queues.inputs) -> input => Arrived::Input(input.unwrap_or(Input::Stop)),
+            recv(proposals) -> proposal => proposal.map_or(Arrived::Nothing, Arrived::Proposal),
+            default(wait) => Arrived::Nothing,
+        }
+    }
+
+    /// Takes inputs that are queued, proposes what there is room for, tells the node the time, and lets go of log that is
+    /// not needed. To be called when [`Self::is_ready`] or at [`Self::deadline`]; a call too many does no harm.
+    pub fn turn(&mut self) -> Turn {
+        if self.stopped { Turn::Stopped } else { self.turn_with(Arrived::Nothing) }
+    }
+
+    /// When the node wants to be told the time again, on [`monotonic_ns`].
+    pub fn deadline(&self) -> u64 {
+        self.node.deadline()
+    }
+
+    /// Something is queued that a turn would take.
+    pub fn is_ready(&self) -> bool {
+        !self.queues.inputs.is_empty() || (self.waiting.is_empty() && !self.queues.proposals.is_empty())
+    }
+
+    /// It was told to stop, has told the others, and takes no more turns.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The node, for checks.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn turn_with(&mut self, arrived: Arrived) -> Turn {
+        let mut batch = Vec::new();
+        let mut turn = Turn::Worked;
+        match arrived {
+            Arrived::Input(input) => self.input(input),
+            Arrived::Proposal(proposal) => batch.push(proposal),
+            Arrived::Nothing if self.is_ready() => {}
+            Arrived::Nothing => turn = Turn::Idle,
+        }
+        for _ in 0..INPUTS_MAX {
+            let Ok(input) = self.queues.inputs.try_recv() else { break };
+            self.input(input);
+        }
+        self.propose(batch);
+        self.step(Input::Tick);
+        self.cut_log();
+        *self.shared.view.lock() = View { status: self.node.status(), hello: self.node.hello() };
+        if !self.stopped {
+            return turn;
         }
         self.fail_pending();
         for proposal in self.waiting.drain(..).chain(self.queues.proposals.try_iter()) {
             (proposal.done)(Err(NotServing));
         }
+        Turn::Stopped
     }
 
     fn input(&mut self, input: Input) {
@@ -289,5 +341,5 @@ fn encode(op: &Op) -> bytes::Bytes {
 
 fn random() -> u64 {
     // The kernel's generator cannot fail once the host has booted; a clock is still unlike the last verifier.
-    getrandom::u64().unwrap_or_else(|_| wall_ns())
+    random_u64().unwrap_or_else(|_| wall_ns())
 }

@@ -415,7 +415,7 @@ fn is_full(error: &std::io::Error) -> bool {
 }
 
 fn random_id() -> Result<u64, WalError> {
-    getrandom::u64().map_err(|error| WalError::Disk {
+    crate::random::random_u64().map_err(|error| WalError::Disk {
         action: "draw an id from",
         file: "/dev/urandom".into(),
         source: std::io::Error::other(error.to_string()),
