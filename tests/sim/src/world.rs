@@ -98,6 +98,8 @@ pub struct World {
     pub working: bool,
     /// The first thing that was wrong.
     pub failure: Option<String>,
+    /// Where stores are that are no simulated disk's.
+    pub place: std::path::PathBuf,
     /// Never driven: nobody is there whom the lock manager could call.
     pub runtime: tokio::runtime::Runtime,
 }
@@ -128,6 +130,7 @@ impl World {
             trouble: true,
             working: true,
             failure: None,
+            place: std::path::Path::new("/dev/shm").join(format!("hanfs-sim-{}-{}", std::process::id(), setup.seed)),
             runtime,
             setup,
         };
@@ -427,5 +430,11 @@ impl World {
     /// Has everybody read everything back?
     pub fn all_over(&self) -> bool {
         self.clients.iter().flat_map(|c| &c.mounts).flat_map(|m| &m.slots).all(Slot::is_over)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.place);
     }
 }

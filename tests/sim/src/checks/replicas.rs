@@ -23,7 +23,7 @@ impl World {
     /// The digest of a state as of this index.
     pub fn check_replicas(&mut self, h: usize, export: usize, progress: &FsProgress, history: u64) {
         let key = (export, history, progress.applied);
-        let known = self.checks.replicas.digests.entry(key).or_insert((h, progress.digest));
+        let known = *self.checks.replicas.digests.entry(key).or_insert((h, progress.digest));
         if known.1 != progress.digest {
             let other = known.0;
             self.fail(format!(

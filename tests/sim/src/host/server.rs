@@ -131,7 +131,7 @@ impl World {
         GroupConfig {
             id,
             path: export_path(export),
-            dir: std::path::PathBuf::from(export_dir(export)),
+            dir: self.place.join(format!("host{h}")).join(export_dir(export)),
             node_name: ["a", "b"][h].into(),
             boot_id: self.hosts[h].boot_id(h),
             node: NodeConfig {
