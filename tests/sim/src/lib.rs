@@ -6,12 +6,13 @@
 //! model of what outlives the server. `net` is sessions and TCP, `client` is Linux's NFS client, `ops` the calls. `checks` has
 //! one file per property. `trouble` breaks things, `trace` proves that nothing but the seed decided.
 
-mod checks;
+pub mod checks;
 pub mod cli;
 mod client;
+pub mod enumerate;
 mod host;
 mod net;
-mod ops;
+pub mod ops;
 mod queue;
 mod rng;
 pub mod run;

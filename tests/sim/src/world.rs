@@ -10,6 +10,7 @@ use crate::checks::objects::Shared;
 use crate::client::slot::Slot;
 use crate::client::{Client, Link, Mount, Pending};
 use crate::host::Host;
+use crate::host::copy::Copy;
 use crate::host::server::export_path;
 use crate::net::{Conn, Net, Session};
 use crate::queue::{Event, Queue};
@@ -96,10 +97,12 @@ pub struct World {
     pub trouble: bool,
     /// Clients still begin new work.
     pub working: bool,
+    /// Copies on their way, by receiving host and export.
+    pub copies: BTreeMap<(usize, usize), Copy>,
+    /// The disk of this host stops for good at a point that was chosen: that is a loss of power there.
+    pub halting: Option<usize>,
     /// The first thing that was wrong.
     pub failure: Option<String>,
-    /// Where stores are that are no simulated disk's.
-    pub place: std::path::PathBuf,
     /// Never driven: nobody is there whom the lock manager could call.
     pub runtime: tokio::runtime::Runtime,
 }
@@ -129,8 +132,9 @@ impl World {
             stats: Stats::default(),
             trouble: true,
             working: true,
+            copies: BTreeMap::new(),
+            halting: None,
             failure: None,
-            place: std::path::Path::new("/dev/shm").join(format!("hanfs-sim-{}-{}", std::process::id(), setup.seed)),
             runtime,
             setup,
         };
@@ -375,21 +379,28 @@ impl World {
         self.hosts[h].disk.crash(seed);
     }
 
+    /// The machine whose disk stopped loses power there, and comes back.
+    pub fn halted(&mut self) {
+        if let Some(h) = self.halting.take() {
+            self.lose_power(h);
+            let delay = self.rng.between(300, 1_500) * MS;
+            self.at(delay, Event::PowerOn(h));
+        }
+    }
+
     /// A store of this node cannot be opened.
     pub fn cannot_start(&mut self, h: usize, export: usize, why: &str) {
+        if self.halting == Some(h) {
+            return;
+        }
         self.fail(format!("host {h} cannot start export {export}: {why}"));
     }
 
     /// The product gave up. It may where its disk failed.
     pub fn check_fatal(&mut self, h: usize, why: &str) {
-        if !std::mem::take(&mut self.checks.disk_failed[h]) {
+        if self.halting != Some(h) && !std::mem::take(&mut self.checks.disk_failed[h]) {
             self.fail(format!("host {h} gave up, and its disk is sound: {why}"));
         }
-    }
-
-    /// A full copy of an export for a node that needs one.
-    fn copy(&mut self, h: usize, export: usize) {
-        let _ = (h, export);
     }
 
     // What is asked of it in the end.
@@ -427,14 +438,18 @@ impl World {
         self.clients.iter().flat_map(|c| &c.mounts).map(|m| m.calls.len()).sum()
     }
 
+    /// The only slot, of a run by a script.
+    pub fn slot(&mut self) -> &mut Slot {
+        &mut self.clients[0].mounts[0].slots[0]
+    }
+
+    /// It has something to do again.
+    pub fn begin_again(&mut self) {
+        self.at(1, Event::Think(0, 0, 0));
+    }
+
     /// Has everybody read everything back?
     pub fn all_over(&self) -> bool {
         self.clients.iter().flat_map(|c| &c.mounts).flat_map(|m| &m.slots).all(Slot::is_over)
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.place);
     }
 }

@@ -20,6 +20,27 @@ struct Thing {
     content: Option<usize>,
 }
 
+/// A step of a script, by names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// CREATE, guarded.
+    Create(&'static str),
+    /// MKDIR.
+    Mkdir(&'static str),
+    /// WRITE of a block.
+    Write(&'static str),
+    /// SETATTR: a shorter file.
+    Cut(&'static str),
+    /// REMOVE.
+    Remove(&'static str),
+    /// RMDIR.
+    Rmdir(&'static str),
+    /// RENAME.
+    Rename(&'static str, &'static str),
+    /// LINK.
+    Link(&'static str, &'static str),
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Private {
@@ -43,9 +64,31 @@ impl Private {
         }
     }
 
-    /// The directory's handle.
-    pub fn dir(&self) -> &Fh {
-        &self.dir
+    /// A step of a script as an operation; `None` where it names nothing that is there.
+    pub fn step(&mut self, step: Step) -> Option<Op> {
+        let dir = self.dir.clone();
+        let file = |names: &BTreeMap<String, Thing>, name: &str| {
+            names.get(name).filter(|t| t.content.is_some()).map(|t| t.fh.clone())
+        };
+        Some(match step {
+            Step::Create(name) => Op::Create(dir, name.into()),
+            Step::Mkdir(name) => Op::Mkdir(dir, name.into()),
+            Step::Write(name) => Op::Write(file(&self.names, name)?, 1, self.value()),
+            Step::Cut(name) => Op::Truncate(file(&self.names, name)?, 1),
+            Step::Remove(name) => {
+                file(&self.names, name)?;
+                Op::Remove(dir, name.into())
+            }
+            Step::Rmdir(name) => {
+                self.names.get(name).filter(|t| t.content.is_none())?;
+                Op::Rmdir(dir, name.into())
+            }
+            Step::Rename(from, to) => {
+                file(&self.names, from)?;
+                Op::Rename(dir, from.into(), to.into())
+            }
+            Step::Link(from, to) => Op::Link(file(&self.names, from)?, dir, to.into()),
+        })
     }
 
     fn value(&mut self) -> u64 {

@@ -1,7 +1,7 @@
 //! A slot makes one call at a time: first it mounts and makes its places, then it works.
 
 use crate::checks::objects::Place;
-use crate::checks::private::Private;
+use crate::checks::private::{Private, Step};
 use crate::ops::{Answer, BLOCKS, Fh, Op};
 use crate::rng::Rng;
 
@@ -38,13 +38,25 @@ pub struct Slot {
     /// The operation under way is of a shared object, and there in its history.
     pub place: Option<Place>,
     values: u64,
+    /// Where it works by a script: the steps that are left, the next one last.
+    script: Option<Vec<Step>>,
 }
 
 impl Slot {
     /// It has not begun.
     pub fn new(number: u32, path: String) -> Self {
         let values = u64::from(number) << 32;
-        Self { number, path, work: Work::Mounting, place: None, values }
+        Self { number, path, work: Work::Mounting, place: None, values, script: None }
+    }
+
+    /// From now on it works by this script, and on nothing else.
+    pub fn give(&mut self, steps: &[Step]) {
+        self.script = Some(steps.iter().rev().copied().collect());
+    }
+
+    /// Has it done what it was given?
+    pub fn is_idle(&self) -> bool {
+        self.script.as_ref().is_some_and(Vec::is_empty)
     }
 
     /// Has it read everything back?
@@ -81,6 +93,12 @@ impl Slot {
             Work::Files { root, files, .. } => {
                 Some((Op::CreateAnyhow(root.clone(), format!("file{}", files.len())), false))
             }
+            Work::Busy { private, .. } if self.script.is_some() => loop {
+                let step = self.script.as_mut().and_then(Vec::pop)?;
+                if let Some(op) = private.step(step) {
+                    return Some((op, false));
+                }
+            },
             Work::Busy { private, shared, files } => {
                 if rng.between(0, 9) < 5 {
                     return Some((private.next(rng), false));

@@ -273,7 +273,11 @@ impl World {
             GroupEvent::Fatal(why) => {
                 self.say(format!("host {h}, export {export}: fatal: {why}"));
                 self.check_fatal(h, &why);
-                self.kill_server(h, true);
+                if self.halting == Some(h) {
+                    self.halted();
+                } else {
+                    self.kill_server(h, true);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A box: its disk, its clocks, its kernel's sockets, its guardian, and the server process where one runs.
 
+pub mod copy;
 pub mod guardian;
 pub mod hub;
 pub mod server;

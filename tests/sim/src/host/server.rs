@@ -38,8 +38,8 @@ pub struct Run {
     events: Arc<Mutex<Vec<GroupEvent>>>,
     /// An fdatasync of its log is under way.
     pub syncing: bool,
-    /// The last checkpoint that was seen, and its own durable index then.
-    pub checkpoint: u64,
+    /// Log kept for a receiver of a copy.
+    pub kept: Vec<super::copy::Kept>,
 }
 
 /// Answers on their way to their connections.
@@ -131,7 +131,7 @@ impl World {
         GroupConfig {
             id,
             path: export_path(export),
-            dir: self.place.join(format!("host{h}")).join(export_dir(export)),
+            dir: std::path::PathBuf::from(export_dir(export)),
             node_name: ["a", "b"][h].into(),
             boot_id: self.hosts[h].boot_id(h),
             node: NodeConfig {
@@ -211,12 +211,15 @@ impl World {
         let events: Arc<Mutex<Vec<GroupEvent>>> = Arc::default();
         let heard = events.clone();
         let tell = Arc::new(move |event| heard.lock().push(event));
+        if let Err(error) = self.install(h, export) {
+            self.cannot_start(h, export, &error);
+            return None;
+        }
         let disk = self.hosts[h].disk.below(std::path::Path::new(&export_dir(export)));
         match Parts::open(disk, config, tell) {
             Ok(mut parts) => {
                 parts.logger.prepare();
-                let checkpoint = parts.group.progress().checkpoint;
-                Some(Run { parts, events, syncing: false, checkpoint })
+                Some(Run { parts, events, syncing: false, kept: Vec::new() })
             }
             Err(error) => {
                 self.cannot_start(h, export, &error.to_string());
@@ -227,9 +230,12 @@ impl World {
 
     /// The server process dies, and with it what it had in memory; its sockets are closed by the kernel.
     pub fn kill_server(&mut self, h: usize, fatal: bool) {
-        if self.hosts[h].process.take().is_none() {
+        if self.hosts[h].process.is_none() {
             return;
         }
+        // What is dropped writes nothing any more: a dead process does not.
+        self.hosts[h].disk.kill();
+        self.hosts[h].process = None;
         let process = self.hosts[h].life;
         self.hosts[h].life += 1;
         self.hosts[h].paused_until = 0;
@@ -308,6 +314,7 @@ impl World {
     /// The workers of one group.
     fn group_turn(&mut self, h: usize, export: usize) {
         self.hosts[h].set_clock(self.now);
+        let now_true = self.now;
         let Some(run) = self.group(h, export) else { return };
         let Run { parts, syncing, .. } = run;
         parts.driver.turn();
@@ -331,6 +338,7 @@ impl World {
         let progress = parts.group.progress();
         let status = parts.group.node_status();
         let events = std::mem::take(&mut *run.events.lock());
+        run.kept.retain(|kept| status.peer_match < kept.end && now_true < kept.until);
         if sync {
             let delay = self.disk_delay(h);
             let life = self.hosts[h].life;
