@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use replica::planted::{self, Planted};
+
 use crate::queue::Event;
 use crate::swarm::Setup;
 use crate::world::{MS, Stats, World};
@@ -48,6 +50,14 @@ impl Failure {
 /// Runs a seed.
 pub fn run_seed(seed: u64, print: bool) -> Outcome {
     run(Setup::of(seed), print)
+}
+
+/// Runs what is set up, with a bug in the product's code.
+pub fn run_planted(setup: Setup, bug: Planted) -> Outcome {
+    planted::plant(Some(bug));
+    let outcome = run(setup, false);
+    planted::plant(None);
+    outcome
 }
 
 /// Runs what is set up.

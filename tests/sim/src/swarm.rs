@@ -29,7 +29,7 @@ pub struct Faults {
     pub witness: bool,
     /// Disks are slow, or hang.
     pub slow_disk: bool,
-    /// An fdatasync fails.
+    /// An fdatasync or a read fails, or the disk is full.
     pub disk_error: bool,
     /// Clocks differ and jump.
     pub clocks: bool,
@@ -91,7 +91,7 @@ impl Setup {
             disk_error: some(6),
             clocks: some(3),
             plan: some(2),
-            wipe: false,
+            wipe: some(5),
         };
         let third = if rng.one_in(3) { Third::StandIn } else { Third::Witness };
         let durability = if rng.one_in(3) { Durability::Memory } else { Durability::Disk };
@@ -103,8 +103,8 @@ impl Setup {
             clients: usize::try_from(rng.between(1, 3)).unwrap_or(1),
             slots: usize::try_from(rng.between(1, 2)).unwrap_or(1),
             faults,
-            trouble_every: rng.between(300, 2_500) * MS,
-            trouble_ns: 12_000 * MS,
+            trouble_every: rng.between(200, 2_000) * MS,
+            trouble_ns: 16_000 * MS,
             checkpoint_bytes: rng.between(4, 64) << 10,
             segment_bytes: 64 << 10,
             wal_bytes_max: 1 << 20,
@@ -115,6 +115,6 @@ impl Setup {
 
     /// The product may say things that ask for a person.
     pub fn expects_errors(&self) -> bool {
-        self.faults.disk_error
+        self.faults.disk_error || self.faults.wipe
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use replica::node::{GateState, Third, Timing};
+use replica::planted::{Planted, planted};
 use replica::witness::{WitnessState, WitnessVoter};
 
 use crate::checks::Checks;
@@ -329,7 +330,10 @@ impl World {
         let (state, reply) = voter.step(self.now, request);
         if state.is_some() {
             // Durable before the answer; a crash in between only loses the answer.
-            self.witness.disk[export] = state;
+            // Planted: it is not durable, and the next start finds what was there before.
+            if !planted(Planted::WitnessForgets) {
+                self.witness.disk[export] = state;
+            }
         }
         if self.now >= self.net.witness_cut_until[h] && !self.rng.one_in(self.net.witness_loss) {
             let delay = self.rng.between(50_000, 3 * MS);
@@ -393,12 +397,17 @@ impl World {
         if self.halting == Some(h) {
             return;
         }
+        if self.checks.disk_failed[h] {
+            self.say(format!("host {h} cannot start export {export}: {why}"));
+            self.checks.doomed[h] = true;
+            return;
+        }
         self.fail(format!("host {h} cannot start export {export}: {why}"));
     }
 
     /// The product gave up. It may where its disk failed.
     pub fn check_fatal(&mut self, h: usize, why: &str) {
-        if self.halting != Some(h) && !std::mem::take(&mut self.checks.disk_failed[h]) {
+        if self.halting != Some(h) && !self.checks.disk_failed[h] {
             self.fail(format!("host {h} gave up, and its disk is sound: {why}"));
         }
     }

@@ -19,6 +19,8 @@ pub struct Checks {
     pub replicas: replicas::Replicas,
     /// True time until which two addresses may be up: by export.
     pub two_addresses_since: Vec<Option<u64>>,
-    /// A disk failed on purpose, by host.
+    /// A disk failed on purpose, by host: the product may give up there.
     pub disk_failed: [bool; 2],
+    /// An export could not be opened after that: the process ends.
+    pub doomed: [bool; 2],
 }

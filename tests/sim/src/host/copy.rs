@@ -139,6 +139,9 @@ impl World {
         if let Some(process) = self.hosts[h].process.as_mut() {
             process.groups[export] = run;
         }
+        if std::mem::take(&mut self.checks.doomed[h]) {
+            return self.kill_server(h, true);
+        }
         // The group that runs now has not heard of the session.
         self.disconnect();
         self.wake(h, MS);

@@ -199,6 +199,9 @@ impl World {
             let Some(process) = self.hosts[h].process.as_mut() else { return };
             process.groups.push(run);
         }
+        if std::mem::take(&mut self.checks.doomed[h]) {
+            return self.kill_server(h, true);
+        }
         self.at(1, Event::Turn(h, life));
         self.at(TICK_NS, Event::Tick(h, life));
     }
