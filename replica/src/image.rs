@@ -7,33 +7,22 @@
 //! exact, because effects are blind physical writes and file ids are never reused. Until then it has no part in Raft: it
 //! neither votes nor acknowledges.
 
+mod receiver;
+mod source;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use proto::peer::{
-    Entry as WireEntry, ImageContent, ImageEnd, ImageLog, ImagePart, ImageRow, ImageRows, ImageStart,
-    image_part,
-};
+use crate::disk::{Disk, RealDisk};
+use crate::wal::WalOptions;
 
-use crate::disk::RealDisk;
-use crate::fs::Fs;
-use crate::fs::content::{Content, ContentWriter, DIRS};
-use crate::fs::kv::KvWriter;
-use crate::group::{LogPin, Pins, sync_dir};
-use crate::ids::{FileId, voter};
-use crate::log::{Entry, LogIndex, StableState, Term};
-use crate::node::NodeStatus;
-use crate::wal::{Wal, WalOptions, WalReader};
+pub use receiver::{ImageProgress, OldVote, Receiver, install, old_vote};
+pub use source::{Sending, Sent, Source, send};
 
 /// Bytes of one part, at most (one part is one message of the stream).
 const PART_BYTES: usize = 1 << 20;
-/// At a copy's end, how long the source waits for what its log held at the beginning.
-const APPLY_MAX: Duration = Duration::from_secs(30);
-/// How often it looks.
-const APPLY_LOOK: Duration = Duration::from_millis(5);
-/// Name of the file that says that a received image is whole.
-const COMPLETE: &str = "complete";
 
 /// Why a copy failed. The export's old directory, if any, is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -63,299 +52,31 @@ fn store<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     move |source| ImageError::Store { what, source: source.into() }
 }
 
-/// What a copy is made from: a group that leads, as of now. It holds the stores, not the group.
-pub struct Source {
-    pub(crate) fs: Arc<Fs>,
-    pub(crate) reader: WalReader,
-    pub(crate) pins: Pins,
-    pub(crate) status: NodeStatus,
-}
-
-/// Sends an image. Blocks; `sink` hands on one part. Returns the end's index with a pin on the log after it: keep that until the
-/// receiver takes part again, or the log may be cut under it.
-pub fn send(
-    source: Source,
-    sink: &mut dyn FnMut(ImagePart) -> Result<(), ImageError>,
-) -> Result<(LogIndex, LogPin), ImageError> {
-    let Source { fs, reader, pins, status } = source;
-    let _pin = pins.pin(fs.progress().checkpoint);
-    let mut image = fs.kv().image().map_err(store("read the checkpoint"))?;
-    let progress = fs.progress();
-    sink(part(image_part::Kind::Start(ImageStart {
-        index: image.index(),
-        term: image.term(),
-        vote_term: status.term,
-        vote: status.me,
-        history: status.history,
-        files: progress.files,
-        bytes: progress.bytes_used,
-    })))?;
-    loop {
-        let rows = image.next_batch(PART_BYTES).map_err(store("read the checkpoint"))?;
-        if rows.is_empty() {
-            break;
-        }
-        let rows = rows.into_iter().map(|(key, value)| ImageRow { key, value }).collect();
-        sink(part(image_part::Kind::Rows(ImageRows { rows })))?;
-    }
-    send_content(fs.content(), sink)?;
-
-    let end = applied_past(&fs, status.last)?;
-    let after_end = pins.pin(end);
-    let mut last = (image.index(), image.term());
-    while last.0 < end {
-        let entries = reader.entries(last.0 + 1, end + 1, PART_BYTES).map_err(store("read the log"))?;
-        let Some(newest) = entries.last() else {
-            return Err(ImageError::Malformed("the log ends before what is applied"));
-        };
-        last = (newest.index, newest.term);
-        let entries = entries.into_iter().map(to_wire).collect();
-        sink(part(image_part::Kind::Log(ImageLog { entries })))?;
-    }
-    sink(part(image_part::Kind::End(ImageEnd { index: last.0, term: last.1 })))?;
-    Ok((end, after_end))
-}
-
-/// Waits until everything is applied that the log held when the copy began, and says how far it is. What the receiver had
-/// acknowledged before it lost its copy is among it, so a whole copy lacks nothing that this voter ever vouched for.
-fn applied_past(fs: &Fs, last: LogIndex) -> Result<LogIndex, ImageError> {
-    let until = Instant::now() + APPLY_MAX;
-    loop {
-        let applied = fs.progress().applied;
-        if applied >= last {
-            return Ok(applied);
-        }
-        if Instant::now() >= until {
-            return Err(ImageError::Stalled);
-        }
-        std::thread::sleep(APPLY_LOOK);
-    }
-}
-
-fn send_content(
-    content: &Content,
-    sink: &mut dyn FnMut(ImagePart) -> Result<(), ImageError>,
-) -> Result<(), ImageError> {
-    for dir in 0..DIRS {
-        let dir = u8::try_from(dir).map_err(|_| ImageError::Malformed("too many content directories"))?;
-        for file in content.list_files(dir).map_err(store("list the content"))? {
-            let mut offset = 0;
-            while let Some(chunk) =
-                content.read_chunk(file.file, offset, PART_BYTES).map_err(store("read content"))?
-            {
-                offset = chunk.offset + chunk.data.len() as u64;
-                sink(part(image_part::Kind::Content(ImageContent {
-                    file_id: file.file.0,
-                    offset: chunk.offset,
-                    data: chunk.data,
-                })))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn part(kind: image_part::Kind) -> ImagePart {
-    ImagePart { kind: Some(kind) }
-}
-
-fn to_wire(entry: Entry) -> WireEntry {
-    WireEntry { entry_type: 0, term: entry.term, index: entry.index, op: entry.op, payload: entry.payload }
-}
-
-/// What a voter that is copied anew must not forget.
+/// Where an export's directory is, or is to be: a name in a directory that copies are made in, too.
 #[derive(Clone, Debug)]
-pub enum OldVote {
-    /// From its log.
-    Known(StableState),
-    /// Its log cannot be read.
-    Unknown,
+pub struct Place {
+    exports: Arc<dyn Disk>,
+    name: PathBuf,
+    wal: WalOptions,
 }
 
-/// From the log of an export's directory.
-pub fn old_vote(dir: &Path) -> OldVote {
-    let disk = Arc::new(RealDisk::new(dir.join("wal")));
-    if !dir.join("wal").exists() {
-        return OldVote::Known(StableState::default());
-    }
-    match Wal::open(disk, WalOptions::default()) {
-        Ok(opened) => OldVote::Known(opened.state),
-        Err(error) => {
-            tracing::warn!(%error, "the old log cannot be read");
-            OldVote::Unknown
-        }
-    }
-}
-
-/// How far a copy has come in.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ImageProgress {
-    /// Bytes of content that the source has.
-    pub bytes: u64,
-    /// Of them, here.
-    pub bytes_done: u64,
-}
-
-/// The receiving side. Dropping it leaves an unfinished directory, which the next copy (or start) removes.
-pub struct Receiver {
-    incoming: PathBuf,
-    start: ImageStart,
-    kv: Option<KvWriter>,
-    content: Option<ContentWriter>,
-    wal: Option<Wal>,
-    last: (LogIndex, Term),
-    state: StableState,
-    progress: ImageProgress,
-}
-
-impl Receiver {
-    /// Begins with the first part. `dir` is the export's directory; `old` what this voter must not forget: the
-    /// state of its old log, where there is one that can be read.
-    pub fn begin(dir: &Path, old: &OldVote, start: ImagePart) -> Result<Self, ImageError> {
-        let Some(image_part::Kind::Start(start)) = start.kind else {
-            return Err(ImageError::Malformed("it does not begin with its start"));
-        };
-        let incoming = incoming(dir);
-        remove_dir(&incoming).map_err(store("remove an unfinished copy"))?;
-        std::fs::create_dir_all(&incoming).map_err(store("make a directory for the copy"))?;
-        // The vote of a voter that comes to life with this copy is the leader's, in the leader's term: it cannot
-        // have helped to elect anybody else in it. A later vote of its own stands.
-        // What cannot be read may have been a vote in the next term: that one is spent.
-        let (term, vote) = match old {
-            OldVote::Known(state) if state.term > start.vote_term => (state.term, state.vote),
-            OldVote::Known(_) => (start.vote_term, start.vote),
-            OldVote::Unknown => (start.vote_term + 1, voter::WITNESS),
-        };
-        let state =
-            StableState { term, vote, commit: start.index, history: start.history, ..StableState::default() };
-        Ok(Self {
-            kv: Some(KvWriter::create(&incoming.join("meta.redb")).map_err(store("make a database"))?),
-            content: Some(
-                ContentWriter::create(&incoming.join("content")).map_err(store("make a directory"))?,
-            ),
-            wal: None,
-            last: (start.index, start.term),
-            progress: ImageProgress { bytes: start.bytes, bytes_done: 0 },
-            incoming,
-            start,
-            state,
-        })
+impl Place {
+    /// On this disk, under this name. A copy's log is made with these options.
+    pub fn new(exports: Arc<dyn Disk>, name: impl Into<PathBuf>, wal: WalOptions) -> Self {
+        Self { exports, name: name.into(), wal }
     }
 
-    /// The next part. True: that was the end, and the copy is durable: [`install`] it.
-    pub fn part(&mut self, part: ImagePart) -> Result<bool, ImageError> {
-        match part.kind {
-            Some(image_part::Kind::Rows(rows)) => {
-                let kv = self.kv.as_mut().ok_or(ImageError::Malformed("rows after the log"))?;
-                for row in rows.rows {
-                    kv.put(&row.key, &row.value).map_err(store("write a row"))?;
-                }
-            }
-            Some(image_part::Kind::Content(chunk)) => {
-                let content = self.content.as_mut().ok_or(ImageError::Malformed("content after the log"))?;
-                self.progress.bytes_done += chunk.data.len() as u64;
-                content
-                    .write(FileId(chunk.file_id), chunk.offset, &chunk.data)
-                    .map_err(store("write content"))?;
-            }
-            Some(image_part::Kind::Log(log)) => self.log(log)?,
-            Some(image_part::Kind::End(end)) => return self.end(end).map(|()| true),
-            Some(image_part::Kind::Start(_)) | None => return Err(ImageError::Malformed("a second start")),
-        }
-        Ok(false)
+    /// A directory of the host's.
+    pub fn of(dir: &Path) -> Self {
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let exports = Arc::new(RealDisk::new(parent.unwrap_or(Path::new("."))));
+        Self::new(exports, dir.file_name().unwrap_or_default(), WalOptions::default())
     }
 
-    /// How far it has come.
-    pub fn progress(&self) -> ImageProgress {
-        self.progress
-    }
-
-    /// Everything before the log is there: make it durable, once.
-    fn stores_done(&mut self) -> Result<(), ImageError> {
-        if let Some(content) = self.content.take() {
-            content.finish().map_err(store("sync the content"))?;
-        }
-        if let Some(kv) = self.kv.take() {
-            kv.finish(self.start.index, self.start.term).map_err(store("sync the database"))?;
-            let disk = Arc::new(RealDisk::new(self.incoming.join("wal")));
-            let opened = Wal::create(disk, WalOptions::default(), self.last, &self.state)
-                .map_err(store("make a log"))?;
-            self.wal = Some(opened.wal);
-        }
-        Ok(())
-    }
-
-    fn log(&mut self, log: ImageLog) -> Result<(), ImageError> {
-        self.stores_done()?;
-        let entries: Vec<Entry> = log
-            .entries
-            .into_iter()
-            .map(|e| Entry { index: e.index, term: e.term, op: e.op, payload: e.payload })
-            .collect();
-        for entry in &entries {
-            if entry.index != self.last.0 + 1 || entry.term < self.last.1 {
-                return Err(ImageError::Malformed("the log has a gap"));
-            }
-            self.last = (entry.index, entry.term);
-        }
-        let wal = self.wal.as_mut().ok_or(ImageError::Malformed("no log"))?;
-        wal.append(None, &entries).map_err(store("append to the log"))
-    }
-
-    fn end(&mut self, end: ImageEnd) -> Result<(), ImageError> {
-        self.stores_done()?;
-        if (end.index, end.term) != self.last {
-            return Err(ImageError::Malformed("it ends elsewhere than it says"));
-        }
-        self.state.commit = end.index;
-        let mut wal = self.wal.take().ok_or(ImageError::Malformed("no log"))?;
-        wal.append(Some(&self.state), &[]).map_err(store("append to the log"))?;
-        wal.sync().map_err(store("sync the log"))?;
-        drop(wal);
-        std::fs::write(self.incoming.join(COMPLETE), []).map_err(store("mark the copy"))?;
-        sync_dir(&self.incoming).map_err(store("sync the copy"))?;
-        if let Some(parent) = self.incoming.parent() {
-            sync_dir(parent).map_err(store("sync the exports' directory"))?;
-        }
-        Ok(())
-    }
-}
-
-/// Puts a whole copy, if one is there, in the place of the export's directory, and removes what is left of others. Called at every
-/// start, too: a crash at any point between leaves either the old directory or the whole copy.
-pub fn install(dir: &Path) -> Result<bool, ImageError> {
-    let (incoming, old) = (incoming(dir), sibling(dir, "old"));
-    let whole = incoming.join(COMPLETE).exists();
-    if whole {
-        if dir.exists() {
-            remove_dir(&old).map_err(store("remove an old copy"))?;
-            std::fs::rename(dir, &old).map_err(store("move the old copy aside"))?;
-        }
-        std::fs::rename(&incoming, dir).map_err(store("move the copy into place"))?;
-        if let Some(parent) = dir.parent() {
-            sync_dir(parent).map_err(store("sync the exports' directory"))?;
-        }
-    }
-    let _ = std::fs::remove_file(dir.join(COMPLETE));
-    remove_dir(&incoming).map_err(store("remove an unfinished copy"))?;
-    remove_dir(&old).map_err(store("remove an old copy"))?;
-    Ok(whole)
-}
-
-fn incoming(dir: &Path) -> PathBuf {
-    sibling(dir, "incoming")
-}
-
-fn sibling(dir: &Path, suffix: &str) -> PathBuf {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
-}
-
-fn remove_dir(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
+    fn sibling(&self, suffix: &str) -> PathBuf {
+        let mut name = self.name.as_os_str().to_owned();
+        name.push(".");
+        name.push(suffix);
+        name.into()
     }
 }

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod image;
 pub mod log;
 pub mod node;
+pub mod planted;
 pub mod random;
 pub mod wal;
 pub mod witness;

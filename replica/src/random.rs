@@ -5,6 +5,13 @@
 #[cfg(any(test, feature = "sim"))]
 pub use self::simulated::{real, simulate};
 
+/// How caches hash: keyed at random, since clients choose the names in them.
+#[cfg(not(any(test, feature = "sim")))]
+pub type HashState = std::hash::RandomState;
+/// How caches hash: always alike, so that a run can be repeated.
+#[cfg(any(test, feature = "sim"))]
+pub type HashState = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
 /// A number that nobody can foresee.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use proto::peer::{ImagePart, ImageRequest, peer_client::PeerClient};
 use replica::group::{Group, LogPin};
-use replica::image::{self, ImageError, Receiver};
+use replica::image::{self, ImageError, Place, Receiver};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -80,8 +80,9 @@ async fn transfer(export: &Arc<Export>, endpoint: Endpoint, node: String) -> any
     let target = export.clone();
     let writer = tokio::task::spawn_blocking(move || -> anyhow::Result<bool> {
         let Some(start) = queued.blocking_recv() else { bail!("the copy is empty") };
-        let old = image::old_vote(target.dir());
-        let mut receiver = Receiver::begin(target.dir(), &old, start)?;
+        let place = Place::of(target.dir());
+        let old = image::old_vote(&place);
+        let mut receiver = Receiver::begin(&place, &old, start)?;
         while let Some(part) = queued.blocking_recv() {
             if receiver.part(part)? {
                 return Ok(true);

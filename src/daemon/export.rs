@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use proto::peer::{GroupFrame, GroupHello};
 use replica::group::{Group, GroupConfig, GroupEvent};
 use replica::ids::ExportId;
-use replica::image::ImageProgress;
+use replica::image::{ImageProgress, Place};
 use replica::node::Input;
 use tokio::sync::mpsc;
 
@@ -111,7 +111,7 @@ impl Export {
                 export.event(event);
             }
         });
-        let outcome = replica::image::install(&self.group.dir)
+        let outcome = replica::image::install(&Place::of(&self.group.dir))
             .map_err(|e| e.to_string())
             .and_then(|_| Group::start(self.group.clone(), events).map_err(|e| e.to_string()));
         match outcome {

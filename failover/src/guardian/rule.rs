@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use replica::planted::{Planted, planted};
+
 /// What is known of an address. Times are CLOCK_MONOTONIC in ns.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
@@ -40,7 +42,8 @@ pub struct Death {
 
 /// When the address has to go, if it is up; `None`: not by itself.
 pub fn deadline_ns(held: Held, death: Option<Death>) -> Option<u64> {
-    if !held.up {
+    // Planted: the address stays.
+    if !held.up || planted(Planted::KeepAddress) {
         return None;
     }
     if held.lowering {

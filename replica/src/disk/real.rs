@@ -1,12 +1,17 @@
 //! The host's own file system.
 
 use std::fs;
+use std::fs::TryLockError;
 use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Disk, File};
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::{Disk, File, Space, Volume};
 
 /// Parts given to one pwritev, at most: Linux's UIO_MAXIOV.
 const PARTS_MAX: usize = 1024;
@@ -50,8 +55,22 @@ impl Disk for RealDisk {
         fs::remove_file(self.full(path)?)
     }
 
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(self.full(path)?) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         make_dir(&self.full(path)?)
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::create_dir(self.full(path)?) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
@@ -62,8 +81,25 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
+    fn file_len(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(self.full(path)?)?.len())
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         fs::File::open(self.full(path)?)?.sync_all()
+    }
+
+    fn volume(&self) -> io::Result<Arc<dyn Volume>> {
+        Ok(Arc::new(RealVolume { root: fs::File::open(&self.root)? }))
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let host = rustix::fs::statvfs(&self.root)?;
+        Ok(Space {
+            total_bytes: host.f_blocks.saturating_mul(host.f_frsize),
+            free_bytes: host.f_bavail.saturating_mul(host.f_frsize),
+            free_files: (host.f_files > 0).then_some(host.f_favail),
+        })
     }
 
     fn below(&self, path: &Path) -> Arc<dyn Disk> {
@@ -94,6 +130,17 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 #[derive(Debug)]
+struct RealVolume {
+    root: fs::File,
+}
+
+impl Volume for RealVolume {
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+}
+
+#[derive(Debug)]
 struct RealFile {
     file: fs::File,
 }
@@ -112,7 +159,22 @@ impl File for RealFile {
         Ok(done)
     }
 
+    fn read_into(&self, buf: &mut Vec<u8>, mut offset: u64) -> io::Result<()> {
+        while buf.len() < buf.capacity() {
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(buf), offset) {
+                Ok(0) => break,
+                Ok(n) => offset = offset.saturating_add(n as u64),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn write_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        if let [part] = parts {
+            return self.file.write_all_at(part, offset);
+        }
         for group in parts.chunks(PARTS_MAX) {
             let mut slices: Vec<IoSlice<'_>> =
                 group.iter().filter(|p| !p.is_empty()).map(|p| IoSlice::new(p)).collect();
@@ -124,7 +186,7 @@ impl File for RealFile {
                         offset = offset.saturating_add(n as u64);
                         IoSlice::advance_slices(&mut rest, n);
                     }
-                    Err(rustix::io::Errno::INTR) => {}
+                    Err(Errno::INTR) => {}
                     Err(e) => return Err(e.into()),
                 }
             }
@@ -145,7 +207,31 @@ impl File for RealFile {
         Ok(self.file.metadata()?.blocks().saturating_mul(512))
     }
 
+    fn data_after(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let seek = |from| match rustix::fs::seek(&self.file, from) {
+            Ok(at) => Ok(Some(at)),
+            // Past the end, or only a hole follows.
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => Err(io::Error::from(error)),
+        };
+        // The position is this descriptor's, shared by threads: only what each call returns counts.
+        let Some(start) = seek(SeekFrom::Data(offset))? else { return Ok(None) };
+        Ok(seek(SeekFrom::Hole(start))?.map(|end| start..end))
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.file.unlock()
     }
 }

@@ -152,3 +152,101 @@ fn the_hosts_files_hold_what_was_written() {
     assert!(disk.open(Path::new("../z"), true).is_err(), "a path led out of the directory");
     assert!(disk.remove(Path::new("/etc/hanfs")).is_err());
 }
+
+/// Goal: whatever the stores ask of a disk, the real one and the simulated one say the same. Method: ask both.
+#[test]
+fn both_disks_answer_alike() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let real = RealDisk::new(dir.path());
+    let sim = SimDisk::new();
+    let disks: [&dyn Disk; 2] = [&real, &sim];
+    for disk in disks {
+        let exports = disk.below(Path::new("x"));
+        assert_eq!(exports.list(Path::new("")).expect_err("none").kind(), io::ErrorKind::NotFound);
+        exports.create_dir(Path::new("one/two")).expect("create dirs");
+        exports.make_dir(Path::new("one/three")).expect("make dir");
+        exports.make_dir(Path::new("one/three")).expect("it may be there");
+        exports.make_dir(Path::new("four/five")).expect_err("its parent is missing");
+        let file = exports.open(Path::new("one/three/f"), true).expect("create");
+        exports.open(Path::new("one/three"), false).expect_err("a directory is no file");
+        file.write_at(&[b"abc"], 1 << 20).expect("write");
+        assert_eq!(exports.file_len(Path::new("one/three/f")).expect("len"), (1 << 20) + 3);
+        let there = file.data_after(0).expect("seek").expect("data");
+        assert!(there.start > 0 && there.contains(&(1 << 20)) && there.end == (1 << 20) + 3, "{there:?}");
+        assert_eq!(file.data_after((1 << 20) + 1).expect("seek"), Some((1 << 20) + 1..(1 << 20) + 3));
+        assert_eq!(file.data_after(1 << 21).expect("seek"), None);
+        let mut buffer = Vec::with_capacity(8);
+        file.read_into(&mut buffer, 1 << 20).expect("read");
+        assert_eq!(buffer, b"abc");
+
+        let other = exports.open(Path::new("one/three/f"), false).expect("open");
+        assert!(file.try_lock().expect("lock") && !other.try_lock().expect("lock"));
+        file.unlock().expect("unlock");
+        assert!(other.try_lock().expect("lock"));
+        drop(other);
+        assert!(file.try_lock().expect("lock"), "closing unlocks");
+
+        disk.rename(Path::new("x/one"), Path::new("x/uno")).expect("rename a directory");
+        file.write_at(&[b"x"], 0).expect("an open file stays open");
+        assert_eq!(exports.list(Path::new("uno")).expect("list"), [Path::new("three"), Path::new("two")]);
+        exports.open(Path::new("uno/three/f"), false).expect("it went along");
+        exports.volume().expect("volume").sync().expect("syncfs");
+        assert!(exports.space().expect("space").total_bytes > 0);
+        exports.remove_tree(Path::new("uno")).expect("remove all");
+        exports.remove_tree(Path::new("uno")).expect("none is no error");
+        assert!(exports.list(Path::new("")).expect("list").is_empty());
+    }
+}
+
+#[test]
+fn a_directory_and_what_is_in_it_survive_apart() {
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..100 {
+        let disk = SimDisk::new();
+        disk.make_dir(Path::new("d")).expect("make dir");
+        disk.open(Path::new("d/a"), true).expect("create");
+        disk.rename(Path::new("d"), Path::new("e")).expect("rename");
+        disk.crash(seed);
+        let inside = |dir| disk.list(Path::new(dir)).ok().map(|names| names.len());
+        outcomes.insert((inside("d"), inside("e")));
+    }
+    let all = [(None, None), (Some(0), None), (Some(1), None), (None, Some(0)), (None, Some(1))];
+    assert_eq!(outcomes, all.into());
+}
+
+#[test]
+fn a_killed_process_keeps_its_page_cache_and_loses_its_files() {
+    let disk = disk_with_a();
+    let file = disk.open(Path::new(A), false).expect("open");
+    assert!(file.try_lock().expect("lock"));
+    file.write_at(&[&[2; 512]], 0).expect("write");
+    disk.kill();
+    file.write_at(&[&[3; 512]], 0).expect_err("its process is gone");
+    let again = disk.open(Path::new(A), false).expect("open");
+    assert!(again.try_lock().expect("lock"), "its lock went with it");
+    assert_eq!(sectors(&read(&disk, A).expect("there"))[0], 2);
+}
+
+#[test]
+fn a_disk_tells_how_long_it_would_have_taken() {
+    let disk = disk_with_a();
+    disk.set_speed(Speed { sync_ns: 1000, kib_ns: 10 });
+    let file = disk.open(Path::new(A), false).expect("open");
+    file.write_at(&[&[2; 2048]], 0).expect("write");
+    assert_eq!(disk.take_latency(), 0);
+    file.sync().expect("sync");
+    assert_eq!(disk.take_latency(), 1020);
+    assert_eq!(disk.take_latency(), 0);
+}
+
+#[test]
+fn rot_is_where_it_says() {
+    let disk = disk_with_a();
+    let before = read(&disk, A).expect("there");
+    let (path, offset) = disk.rot(Path::new(""), 5).expect("there is a byte");
+    assert_eq!(path, Path::new(A));
+    let after = read(&disk, A).expect("there");
+    let changed: Vec<usize> = (0..before.len()).filter(|i| before[*i] != after[*i]).collect();
+    assert!(changed == [offset as usize] || (changed.is_empty() && offset >= before.len() as u64));
+    assert_eq!(SimDisk::new().rot(Path::new(""), 5), None);
+}

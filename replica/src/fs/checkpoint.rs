@@ -49,6 +49,14 @@ impl Fs {
         Ok(index)
     }
 
+    /// The first step of [`Self::checkpoint`] alone: what is applied from here on belongs to the next one.
+    pub fn begin_checkpoint(&self) {
+        let mut checkpointing = self.checkpointing.lock();
+        if checkpointing.is_none() {
+            *checkpointing = self.freeze(self.checkpoint_index.load(Ordering::Acquire));
+        }
+    }
+
     /// Freezes what is applied, unless the last checkpoint has it all.
     fn freeze(&self, last: LogIndex) -> Option<Frozen> {
         let _between_entries = self.machine.lock();

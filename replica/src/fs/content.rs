@@ -57,6 +57,7 @@ mod tests;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -64,8 +65,10 @@ use self::host::HostFiles;
 use self::parts::PART_BYTES;
 use self::pending::{Effect, Pending};
 use self::removed::Removed;
+use crate::disk::Disk;
 use crate::ids::FileId;
 use crate::log::LogIndex;
+use crate::planted::{Planted, planted};
 
 pub use self::image::{Chunk, ContentFile, ContentWriter, DIRS};
 
@@ -87,20 +90,20 @@ pub struct Content {
 }
 
 impl Content {
-    /// Opens (or makes) the directory. `checkpointed` is what [`super::kv::Kv::open`] said: files whose
+    /// Opens (or makes) the disk's directory. `checkpointed` is what [`super::kv::Kv::open`] said: files whose
     /// removal that checkpoint covers and that a crash left behind are unlinked now.
-    pub fn open(dir: &Path, checkpointed: LogIndex, options: ContentOptions) -> io::Result<Self> {
-        Self::with_parts(dir, checkpointed, options, PART_BYTES)
+    pub fn open(disk: Arc<dyn Disk>, checkpointed: LogIndex, options: ContentOptions) -> io::Result<Self> {
+        Self::with_parts(disk, checkpointed, options, PART_BYTES)
     }
 
     fn with_parts(
-        dir: &Path,
+        disk: Arc<dyn Disk>,
         checkpointed: LogIndex,
         options: ContentOptions,
         part_bytes: u64,
     ) -> io::Result<Self> {
-        let host = HostFiles::open(dir, options.open_files, part_bytes)?;
-        let removed = Removed::open(dir)?;
+        let host = HostFiles::open(disk, options.open_files, part_bytes)?;
+        let removed = Removed::default();
         removed.finish_unlinks(&host, checkpointed)?;
         let pending = options.apply_before_durable.then(Pending::default);
         Ok(Self { host, removed, pending })
@@ -125,6 +128,10 @@ impl Content {
 
     /// The file is gone with entry `index`; its host file is unlinked by [`Self::unlink_removed`].
     pub fn remove(&self, index: LogIndex, file: FileId) -> io::Result<()> {
+        // Planted: gone at once.
+        if planted(Planted::UnlinkBeforeCheckpoint) {
+            return self.host.unlink(file);
+        }
         self.removed.push(index, file);
         if self.pending.is_none() {
             // The removal is durable, so after a crash replay repeats it, and nobody reads the file before.
@@ -177,8 +184,11 @@ impl Content {
             );
         }
         // The old list of removals is overwritten only after its unlinks are durable, and they are by this.
-        self.host.sync_dirty()?;
-        self.removed.save(up_to)
+        // Planted: the checkpoint does not wait for it.
+        if !planted(Planted::CheckpointBeforeContent) {
+            self.host.sync_dirty()?;
+        }
+        self.removed.save(self.host.disk(), up_to)
     }
 
     /// After the checkpoint's redb transaction: unlinks files removed by entries up to `up_to`.
@@ -211,6 +221,10 @@ impl Content {
 }
 
 /// Puts verb and file before what the host said.
-fn context<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> io::Error + use<'a> {
-    move |error| io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
+fn context<'a>(
+    what: &'a str,
+    disk: &'a dyn Disk,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> io::Error + use<'a> {
+    move |error| io::Error::new(error.kind(), format!("{what} {}: {error}", disk.locate(path).display()))
 }

@@ -22,6 +22,7 @@
 //! Memory: the memtable and the frozen table are bounded by when checkpoints are taken, the cache by its
 //! options, redb by [`REDB_CACHE_BYTES`]; none grows with the number of files.
 
+mod backend;
 mod db;
 mod image;
 mod memtable;
@@ -36,12 +37,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use self::db::{Db, Snapshot};
 use self::memtable::Memtable;
 use super::OpenError;
+use crate::disk::Disk;
 use crate::log::{LogIndex, Term};
+use crate::random::HashState;
 
 pub use self::db::{FORMAT, REDB_CACHE_BYTES};
 pub use self::image::{Image, KvWriter};
@@ -56,7 +59,7 @@ const ENTRY_EXPECTED_BYTES: u64 = 384;
 pub struct Kv {
     db: Db,
     layers: RwLock<Layers>,
-    cache: Cache<Bytes, Option<Bytes>, EntryWeight>,
+    cache: Cache<Bytes, Option<Bytes>, EntryWeight, HashState>,
 }
 
 /// What a reader needs at one instant.
@@ -114,14 +117,19 @@ fn entry_bytes(key: &Bytes, value: Option<&Bytes>) -> u64 {
 }
 
 impl Kv {
-    /// Opens `path` (makes it where it is missing) and says which entry its last durable checkpoint stands at
-    /// (0, 0 when new). `cache_bytes` bounds clean values in memory.
-    pub fn open(path: &Path, cache_bytes: u64) -> Result<(Self, LogIndex, Term), OpenError> {
-        let (db, checkpoint) = Db::open(path)?;
+    /// Opens the file of this name (makes it where it is missing) and says which entry its last durable checkpoint stands
+    /// at (0, 0 when new). `cache_bytes` bounds clean values in memory.
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        name: &Path,
+        cache_bytes: u64,
+    ) -> Result<(Self, LogIndex, Term), OpenError> {
+        let (db, checkpoint) = Db::open(disk, name)?;
         let snapshot = Arc::new(db.snapshot()?);
         let layers = Layers { mem: Memtable::default(), frozen: None, snapshot, freezes: 0 };
         let entries = usize::try_from(cache_bytes / ENTRY_EXPECTED_BYTES).unwrap_or(usize::MAX);
-        let cache = Cache::with_weighter(entries, cache_bytes, EntryWeight);
+        let (hash, lifecycle) = (HashState::default(), DefaultLifecycle::default());
+        let cache = Cache::with(entries, cache_bytes, EntryWeight, hash, lifecycle);
         Ok((Self { db, layers: RwLock::new(layers), cache }, checkpoint.index, checkpoint.term))
     }
 

@@ -7,7 +7,8 @@
 //!
 //! Locks, in this order: `checkpointing`, `machine`, `view`, the table in `locks`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use super::meta::Meta;
 use super::reply_cache::ReplyCache;
 use super::rows::{META_KEY, inode_key};
 use super::{FsOptions, FsProgress, FsStat, OpenError, Status, Usage};
+use crate::disk::{Disk, RealDisk};
 use crate::ids::{FileId, Handle};
 use crate::log::LogIndex;
 
@@ -52,7 +54,7 @@ pub struct Fs {
     pub(super) frozen_index: AtomicU64,
     pub(super) checkpoint_index: AtomicU64,
     pub(super) durable_index: AtomicU64,
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     /// See [`Self::has_room`].
     room: AtomicBool,
     room_due_ns: AtomicU64,
@@ -78,26 +80,30 @@ pub(super) struct Machine {
 }
 
 impl Fs {
-    /// Opens (or makes) the stores below `dir` and stands at the last durable checkpoint; the caller replays
-    /// the log from there.
+    /// [`Self::open_on`] a directory of the host's.
     pub fn open(dir: &Path, options: FsOptions) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(RealDisk::new(dir)), options)
+    }
+
+    /// Opens (or makes) the stores in the disk's directory and stands at the last durable checkpoint; the caller replays
+    /// the log from there.
+    pub fn open_on(disk: Arc<dyn Disk>, options: FsOptions) -> Result<Self, OpenError> {
         let failed = |path: &Path| {
-            let path = path.display().to_string();
+            let path = disk.locate(path).display().to_string();
             move |source| OpenError::Io { path, source }
         };
-        std::fs::create_dir_all(dir).map_err(failed(dir))?;
-        let meta_path = dir.join(META_FILE);
-        let content_path = dir.join(CONTENT_DIR);
-        let (kv, checkpoint, _) = Kv::open(&meta_path, options.cache_bytes)?;
+        let (dir, meta_path, content_path) = (Path::new(""), Path::new(META_FILE), Path::new(CONTENT_DIR));
+        disk.create_dir(dir).map_err(failed(dir))?;
+        let (kv, checkpoint, _) = Kv::open(&disk, meta_path, options.cache_bytes)?;
         let content_options = ContentOptions {
             open_files: options.open_files,
             apply_before_durable: options.apply_before_durable,
         };
-        let content =
-            Content::open(&content_path, checkpoint, content_options).map_err(failed(&content_path))?;
-        let meta = Self::load_meta(&kv, checkpoint).map_err(failed(&meta_path))?;
-        let reply_cache = ReplyCache::open(&kv).map_err(failed(&meta_path))?;
-        let locks = Locks::open(&kv).map_err(failed(&meta_path))?;
+        let content = Content::open(disk.below(content_path), checkpoint, content_options)
+            .map_err(failed(content_path))?;
+        let meta = Self::load_meta(&kv, checkpoint).map_err(failed(meta_path))?;
+        let reply_cache = ReplyCache::open(&kv).map_err(failed(meta_path))?;
+        let locks = Locks::open(&kv).map_err(failed(meta_path))?;
         let (replies, reply_bytes) = (reply_cache.entries(), reply_cache.bytes());
         let view = View { meta, replies, reply_bytes, cuts: 0 };
         Ok(Self {
@@ -111,7 +117,7 @@ impl Fs {
             frozen_index: AtomicU64::new(0),
             checkpoint_index: AtomicU64::new(checkpoint),
             durable_index: AtomicU64::new(checkpoint),
-            dir: dir.to_owned(),
+            disk,
             room: AtomicBool::new(true),
             room_due_ns: AtomicU64::new(0),
             read_error_logged: AtomicBool::new(false),
@@ -168,12 +174,12 @@ impl Fs {
     /// RFC 1813 section 3.3.18: the figures of the host's file system, which all exports on it share, within the
     /// export's quota.
     pub fn fsstat(&self) -> Result<FsStat, Status> {
-        let host = rustix::fs::statvfs(&self.dir).map_err(|error| self.read_failed(&error.into()))?;
+        let host = self.disk.space().map_err(|error| self.read_failed(&error))?;
         let meta = self.view.read().meta;
-        let free_files = if host.f_files == 0 { FREE_FILES } else { host.f_favail };
+        let free_files = host.free_files.unwrap_or(FREE_FILES);
         let host = FsStat {
-            total_bytes: host.f_blocks.saturating_mul(host.f_frsize),
-            free_bytes: host.f_bavail.saturating_mul(host.f_frsize),
+            total_bytes: host.total_bytes,
+            free_bytes: host.free_bytes,
             total_files: meta.files.saturating_add(free_files),
             free_files,
         };
@@ -191,8 +197,7 @@ impl Fs {
                 .compare_exchange(due, now + ROOM_CHECK_NS, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
-            let room = rustix::fs::statvfs(&self.dir)
-                .map_or(true, |host| host.f_bavail.saturating_mul(host.f_frsize) >= RESERVE_BYTES);
+            let room = self.disk.space().map_or(true, |host| host.free_bytes >= RESERVE_BYTES);
             self.room.store(room, Ordering::Relaxed);
         }
         self.room.load(Ordering::Relaxed)
@@ -211,7 +216,8 @@ impl Fs {
     /// A store failed under a read: NFS3ERR_IO to the caller, and one line in the log, not one per call.
     pub(super) fn read_failed(&self, error: &std::io::Error) -> Status {
         if !self.read_error_logged.swap(true, Ordering::Relaxed) {
-            tracing::error!(dir = %self.dir.display(), %error, "read of an export's state failed: check the disk");
+            let dir = self.disk.locate(Path::new(""));
+            tracing::error!(dir = %dir.display(), %error, "read of an export's state failed: check the disk");
         }
         Status::Io
     }

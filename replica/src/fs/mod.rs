@@ -31,6 +31,7 @@ mod status;
 mod tests;
 
 pub use machine::Fs;
+pub(crate) use machine::{CONTENT_DIR, META_FILE};
 pub use mounts::{MOUNT_PATH_MAX, MOUNTS_MAX};
 pub use read::READ_MAX;
 pub use status::Status;

@@ -194,7 +194,9 @@ mod tests {
     }
 
     fn store(dir: &tempfile::TempDir) -> (Kv, ReplyCache) {
-        let (kv, _, _) = Kv::open(&dir.path().join("meta.redb"), 1 << 20).unwrap();
+        let disk: std::sync::Arc<dyn crate::disk::Disk> =
+            std::sync::Arc::new(crate::disk::RealDisk::new(dir.path()));
+        let (kv, _, _) = Kv::open(&disk, std::path::Path::new("meta.redb"), 1 << 20).unwrap();
         let cache = ReplyCache::open(&kv).unwrap();
         (kv, cache)
     }

@@ -13,6 +13,7 @@ use crate::fs::{ApplyError, Fs};
 use crate::handle::{Completion, LeaseCell, NotServing};
 use crate::log::{Entry, LogIndex};
 use crate::node::Input;
+use crate::planted::{Planted, planted};
 
 /// Committed data that waits to be applied, at most, bytes. Past it the log thread holds its acknowledgements
 /// back, so that the leader's window closes.
@@ -157,7 +158,7 @@ impl Applier {
         let mut answers: Vec<(Completion, Arc<Reply>)> = Vec::new();
         for (entry, done) in entries {
             let cost = entry.cost();
-            let applied = self.one(&entry);
+            let applied = self.one(&entry, done.is_some());
             self.backlog.sub(cost);
             match (applied, done) {
                 (Ok(Some(reply)), Some(done)) => answers.push((done, reply)),
@@ -208,13 +209,17 @@ impl Applier {
         true
     }
 
-    fn one(&self, entry: &Entry) -> Result<Option<Arc<Reply>>, ApplyError> {
+    fn one(&self, entry: &Entry, is_ours: bool) -> Result<Option<Arc<Reply>>, ApplyError> {
         if entry.op.is_empty() {
             self.fs.apply(entry.index, entry.term, None, &entry.payload)?;
             return Ok(None);
         }
-        let op = <Op as prost::Message>::decode(entry.op.clone())
+        let mut op = <Op as prost::Message>::decode(entry.op.clone())
             .map_err(|_| ApplyError::Undecodable { index: entry.index })?;
+        // Planted: who did not get the call keeps no reply to it.
+        if planted(Planted::ReplyCacheNotReplicated) && !is_ours {
+            op.call = None;
+        }
         self.fs.apply(entry.index, entry.term, Some(&op), &entry.payload).map(Some)
     }
 }

@@ -37,6 +37,8 @@ pub struct Keeper {
     pub(super) events: Events,
     /// Since when it has had nothing to do.
     pub(super) idle_since_ns: u64,
+    /// The first step of a checkpoint is done.
+    pub(super) frozen: bool,
     pub(super) stopped: bool,
 }
 
@@ -53,12 +55,22 @@ impl Keeper {
     }
 
     /// Does one job that is queued, or else what is due by now. To be called when [`Self::is_ready`] or at
-    /// [`Self::deadline`].
+    /// [`Self::deadline`]. A checkpoint that is asked for takes two turns: others may apply, and a crash may come, between its
+    /// two steps, as they may where each worker has its thread.
     pub fn turn(&mut self) -> Turn {
         if self.stopped {
             return Turn::Stopped;
         }
+        if std::mem::take(&mut self.frozen) {
+            let outcome = self.checkpoint();
+            self.done(outcome);
+            return if self.stopped { Turn::Stopped } else { Turn::Worked };
+        }
         match self.jobs.try_recv() {
+            Ok(KeeperJob::Checkpoint) if self.fs.checkpoint_due() => {
+                self.fs.begin_checkpoint();
+                self.frozen = true;
+            }
             Ok(job) => self.job(job),
             Err(_) if monotonic_ns() >= self.deadline() => self.idled(),
             Err(_) => return Turn::Idle,
@@ -74,7 +86,7 @@ impl Keeper {
 
     /// Something is queued that a turn would take.
     pub fn is_ready(&self) -> bool {
-        !self.jobs.is_empty()
+        self.frozen || !self.jobs.is_empty()
     }
 
     /// It was told to stop or has failed, and takes no more turns.

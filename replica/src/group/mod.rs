@@ -22,7 +22,7 @@ mod run;
 mod tests;
 mod wal_thread;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -41,6 +41,7 @@ use crate::wal::{WalError, WalOptions, WalReader};
 pub use apply::Applier;
 pub use keeper::Keeper;
 pub use parts::Parts;
+pub(crate) use parts::WAL_DIR;
 pub use pins::{LogPin, Pins};
 pub use run::Driver;
 pub use wal_thread::Logger;
@@ -260,9 +261,4 @@ impl Group {
             let _ = thread.join();
         }
     }
-}
-
-/// Makes the names in a directory durable.
-pub(crate) fn sync_dir(path: &Path) -> std::io::Result<()> {
-    std::fs::File::open(path)?.sync_all()
 }

@@ -21,7 +21,7 @@ use crate::node::{Node, Restored};
 use crate::wal::{Opened, Wal};
 
 /// Name of the log's directory in an export's directory.
-const WAL_DIR: &str = "wal";
+pub(crate) const WAL_DIR: &str = "wal";
 
 /// A group whose workers wait to be given turns: by a thread each ([`Group::start`]), or by a simulator, in one.
 pub struct Parts {
@@ -45,7 +45,7 @@ impl Parts {
     /// What [`Group::start`] says; the stores are as they were.
     pub fn open(disk: Arc<dyn Disk>, config: GroupConfig, events: Events) -> Result<Self, StartError> {
         let opened = Wal::open(disk.below(Path::new(WAL_DIR)), config.wal.clone())?;
-        let fs = Arc::new(Fs::open(&config.dir, config.fs.clone())?);
+        let fs = Arc::new(Fs::open_on(disk, config.fs.clone())?);
         check_no_hole(&config, &opened, &fs)?;
         // The log was fdatasync'ed when it was opened: what is replayed from it need not wait in memory.
         fs.durable(opened.last.0).map_err(StartError::Replay)?;
@@ -77,6 +77,7 @@ impl Parts {
             inputs: inputs.clone(),
             events: events.clone(),
             idle_since_ns: monotonic_ns(),
+            frozen: false,
             stopped: false,
         };
         let applier = Applier {

@@ -20,6 +20,7 @@ use crate::clock::{monotonic_ns, wall_ns};
 use crate::handle::{Completion, LeaseCell, NotServing, Proposal};
 use crate::log::{Entry, LogIndex, Term};
 use crate::node::{Input, Node, Output};
+use crate::planted::{Planted, planted};
 use crate::random::random_u64;
 
 /// Proposals that go into one step, at most: bounds how long a ping waits behind them.
@@ -322,7 +323,9 @@ impl Driver {
     /// Lets go of the log below the checkpoint, except what the backup still needs (within its limit) and what a copy
     /// that is being made needs.
     fn cut_log(&mut self) {
-        let mut upto = self.checkpoint.min(self.shared.pins.lowest());
+        // Planted: what is applied is taken for checkpointed.
+        let past = if planted(Planted::CutPastCheckpoint) { self.node.hello().applied_index } else { 0 };
+        let mut upto = self.checkpoint.max(past).min(self.shared.pins.lowest());
         if self.shared.wal_bytes.load(Ordering::Relaxed) < self.wal_bytes_max
             && let Some(needed_after) = self.node.peer_needs_after()
         {

@@ -13,6 +13,7 @@ use super::voter::Node;
 use super::wire::Candidacy;
 use crate::ids::voter;
 use crate::log::Term;
+use crate::planted::{Planted, planted};
 
 /// raft-rs's mark on a vote request of a candidate that the leader itself appointed.
 pub(super) const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
@@ -34,7 +35,9 @@ pub(super) struct Election {
 
 impl Election {
     pub fn new(now: u64, cfg: &NodeConfig, recovering: bool) -> Self {
-        let hold_until = if cfg.peer.is_some() { now.saturating_add(cfg.timing.promise_ns) } else { now };
+        // Planted: nothing was promised before the start.
+        let may_have_promised = cfg.peer.is_some() && !planted(Planted::ForgetPromise);
+        let hold_until = if may_have_promised { now.saturating_add(cfg.timing.promise_ns) } else { now };
         // A pair that starts cold comes up with each export at home.
         let grace = if cfg.me == voter::HOME { 0 } else { cfg.timing.detect_ns.saturating_mul(2) };
         let due = hold_until.saturating_add(stagger_ns(cfg, recovering)).saturating_add(grace);
@@ -142,7 +145,8 @@ impl Node {
         if self.holds_lease() || self.mute || !remembers {
             return false;
         }
-        lease_void || appointed || self.now >= self.election.free_at()
+        // Planted: a promise does not hold.
+        lease_void || appointed || planted(Planted::VoteWithinPromise) || self.now >= self.election.free_at()
     }
 
     /// An intact peer goes first. Where nothing was ever here, there may be none.

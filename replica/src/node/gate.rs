@@ -16,6 +16,7 @@ use super::status::GateState;
 use super::voter::Node;
 use crate::ids::voter;
 use crate::log::LogIndex;
+use crate::planted::{Planted, planted};
 
 /// A vouch request that was not answered this long is sent again, in ping intervals.
 const VOUCH_RETRY_PINGS: u64 = 4;
@@ -92,7 +93,11 @@ impl Node {
                 self.gate.state = GateState::Open;
                 self.event(out, tracing::Level::WARN, "the peer is lost: this node goes on alone");
             }
-            GateState::Open if self.peer_is_nearly_level() => self.gate.state = GateState::Closing,
+            GateState::Open if self.peer_is_nearly_level() => {
+                self.gate.state = GateState::Closing;
+                // Planted: the mark goes with the first sign of the peer.
+                self.stable.solo &= !planted(Planted::UnmarkSoloEarly);
+            }
             GateState::Closing if self.peer_has_everything() && self.third_may_sleep() => {
                 self.stable.solo = false;
                 self.stable.stand_in = false;
@@ -132,6 +137,10 @@ impl Node {
     }
 
     fn peer_has_everything(&self) -> bool {
+        // Planted: nearly everything is enough.
+        if planted(Planted::CloseGateEarly) {
+            return true;
+        }
         let Some(tenure) = &self.tenure else { return false };
         self.peer.talking && self.peer.matched >= self.gate.sent && self.peer.matched >= tenure.first
     }
@@ -146,8 +155,12 @@ impl Node {
     /// Tells the third voter what is durable here, one request at a time.
     pub(super) fn vouch(&mut self) {
         let Some(first) = self.tenure.as_ref().map(|t| t.first) else { return };
-        let index = self.persistence.durable_index();
-        if self.gate.state != GateState::Open || index < first || index <= self.gate.vouched {
+        // Planted: what is not durable is vouched for.
+        let undurable = planted(Planted::VouchBeforeDurable);
+        let index = if undurable { self.last_index() } else { self.persistence.durable_index() };
+        // Planted: the gate does not matter.
+        let is_open = self.gate.state == GateState::Open || planted(Planted::WitnessCountsAsCopy);
+        if !is_open || index < first || index <= self.gate.vouched {
             return;
         }
         if self.stable.stand_in {

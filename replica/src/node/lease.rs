@@ -11,6 +11,7 @@ use proto::peer::{Ping, Pong, WitnessRequest, witness_request};
 use super::io::Output;
 use super::tenure::Incarnation;
 use super::voter::Node;
+use crate::planted::{Planted, planted};
 
 /// See the module. All times are this node's own.
 #[derive(Debug, Default)]
@@ -84,14 +85,19 @@ impl Node {
         self.peer.recovering = pong.recovering;
         if self.is_our_ping(pong) {
             self.peer.heard_at = self.now;
-            self.lease.peer_ack = self.lease.peer_ack.max(pong.sent_ns);
+            self.lease.peer_ack = self.lease.peer_ack.max(self.lease_from(pong));
         }
     }
 
     pub(super) fn pong_from_witness(&mut self, pong: &Pong) {
         if self.is_our_ping(pong) {
-            self.lease.witness_ack = self.lease.witness_ack.max(pong.sent_ns);
+            self.lease.witness_ack = self.lease.witness_ack.max(self.lease_from(pong));
         }
+    }
+
+    fn lease_from(&self, pong: &Pong) -> u64 {
+        // Planted: the promise is taken to have begun when its answer came.
+        if planted(Planted::LeaseFromReceiveTime) { self.now } else { pong.sent_ns }
     }
 
     fn is_our_ping(&self, pong: &Pong) -> bool {
@@ -106,7 +112,8 @@ impl Node {
     pub(super) fn extend_lease(&mut self, out: &mut Vec<Output>) {
         let Some(tenure) = self.tenure.as_ref().filter(|t| !t.void) else { return };
         let Incarnation::At(incarnation) = tenure.incarnation else { return };
-        if self.applying.applied < incarnation {
+        // Planted: it need not be applied.
+        if self.applying.applied < incarnation && !planted(Planted::ServeBeforeApplied) {
             return;
         }
         let term = tenure.term;

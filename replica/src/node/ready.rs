@@ -17,6 +17,7 @@ use super::voter::Node;
 use super::wire;
 use crate::ids::voter;
 use crate::log::{Entry, LogIndex, StableState};
+use crate::planted::{Planted, planted};
 
 /// The commit index is written down this long after it moved, if nothing else was written: bounds how much of the
 /// log a restarted node cannot apply by itself.
@@ -76,7 +77,10 @@ impl Persistence {
     }
 
     fn front_is_done(&self) -> bool {
-        self.queue.front().is_some_and(|w| self.written >= w.seq && (!w.sync || self.durable >= w.seq))
+        // Planted: nothing waits to be persisted.
+        let at_once = planted(Planted::AcknowledgeBeforeWritten);
+        let is_done = |w: &Waiting| self.written >= w.seq && (!w.sync || self.durable >= w.seq);
+        self.queue.front().is_some_and(|w| at_once || is_done(w))
     }
 
     fn truncated_from(&mut self, first: LogIndex) {
@@ -128,6 +132,10 @@ impl Node {
             self.persistence.truncated_from(first.index);
             self.raw.mut_store().append(&entries);
         }
+        // Planted: what the leader has counts as committed.
+        if planted(Planted::ReplyBeforeCommit) && self.is_leader() {
+            self.applying.committed(self.raw.store().last());
+        }
         self.raw.advance_append_async(ready);
         // Nothing hangs on raft-rs's own applied index: there are no configuration changes.
         self.raw.advance_apply();
@@ -143,7 +151,8 @@ impl Node {
         messages: Vec<Message>,
         out: &mut Vec<Output>,
     ) {
-        let mut sync = must_sync;
+        // Planted: the vote does not wait for its fdatasync.
+        let mut sync = must_sync && !planted(Planted::VoteBeforeSync);
         if !entries.is_empty() {
             sync |= self.entries_must_sync();
             if self.stable.solo && !self.is_leader() {

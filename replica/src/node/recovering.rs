@@ -15,6 +15,7 @@ use super::io::{Output, Restored};
 use super::tenure::{Incarnation, Tenure};
 use super::voter::Node;
 use crate::log::{LogIndex, StableState, Term};
+use crate::planted::{Planted, planted};
 
 /// A directory without any state: a new group, or a disk that was replaced. It cannot be told apart here, so what is gone
 /// is taken for lost: see `blank` in [`StableState`].
@@ -25,7 +26,8 @@ pub(super) fn is_blank(config: &NodeConfig, restored: &Restored) -> bool {
 }
 
 pub(super) fn at_start(config: &NodeConfig, state: &StableState, boot_id: &str) -> bool {
-    if config.peer.is_none() || state.solo {
+    // Planted: nothing is ever lost.
+    if config.peer.is_none() || state.solo || planted(Planted::IgnoreRecovering) {
         return false;
     }
     state.recovering || (!state.dirty_boot.is_empty() && state.dirty_boot != boot_id)

@@ -12,6 +12,7 @@ use proto::peer::{
 };
 
 use crate::log::{LogIndex, Term};
+use crate::planted::{Planted, planted};
 
 /// Terms and indexes beyond this are a bug or a lie: after one, the group could never go on.
 const COUNTER_MAX: u64 = 1 << 62;
@@ -44,7 +45,9 @@ pub struct WitnessVoter {
 impl WitnessVoter {
     /// As it was when the process stopped. `promise_ns`: the cluster's.
     pub fn new(now: u64, identity: u64, promise_ns: u64, state: Option<WitnessState>) -> Self {
-        Self { identity, promise_ns, state, hold_until: now.saturating_add(promise_ns), promised_until: 0 }
+        // Planted: nothing was promised before the start.
+        let hold_ns = if planted(Planted::ForgetPromise) { 0 } else { promise_ns };
+        Self { identity, promise_ns, state, hold_until: now.saturating_add(hold_ns), promised_until: 0 }
     }
 
     /// What it knows of the group.
@@ -73,7 +76,8 @@ impl WitnessVoter {
 
     fn vote(&mut self, now: u64, from: u64, request: &WitnessVote) -> Option<witness_reply::Kind> {
         let state = self.state.as_mut()?;
-        let promised = now < self.promised_until.max(self.hold_until);
+        // Planted: a promise does not hold.
+        let promised = now < self.promised_until.max(self.hold_until) && !planted(Planted::VoteWithinPromise);
         let free = request.lease_void || request.transfer || !promised;
         let refusal = if request.term > COUNTER_MAX {
             Some("no group has such a term")
@@ -120,7 +124,9 @@ impl WitnessVoter {
             self.state.get_or_insert(WitnessState { term: vouch.term, vote: from, entry_term: 0, index: 0 });
         }
         let state = self.state.as_mut()?;
-        let later = (vouch.entry_term, vouch.index) >= (state.entry_term, state.index);
+        // Planted: the pair follows whoever speaks.
+        let later = (vouch.entry_term, vouch.index) >= (state.entry_term, state.index)
+            || planted(Planted::WitnessPairDecreases);
         let accepted = sound && follow(state, from, vouch.term);
         if accepted {
             self.promised_until = now.saturating_add(self.promise_ns);

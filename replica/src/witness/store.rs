@@ -28,6 +28,7 @@ use std::sync::Arc;
 use super::state::WitnessState;
 use crate::disk::{Disk, File};
 use crate::ids::ExportId;
+use crate::planted::{Planted, planted};
 
 const MAGIC: &[u8; 8] = b"HANFSWIT";
 const FORMAT: u32 = 1;
@@ -240,7 +241,8 @@ fn read_slot(file: &dyn File, offset: u64, path: &str) -> Result<Option<Slot>, W
 
 fn write_slot(file: &dyn File, offset: u64, slot: &Slot) -> io::Result<()> {
     file.write_at(&[&slot.encode()], offset)?;
-    file.sync()
+    // Planted: the answer does not wait for the disk.
+    if planted(Planted::WitnessForgets) { Ok(()) } else { file.sync() }
 }
 
 fn locate(disk: &dyn Disk, path: &Path) -> String {

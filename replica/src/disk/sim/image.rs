@@ -1,9 +1,10 @@
 //! The bytes of one simulated file, sparse, and the changes that may or may not survive a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Unit of allocation, bytes.
-const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 /// Unit of survival, bytes: what disks promise to write wholly or not at all.
 const SECTOR: u64 = 512;
 
@@ -61,6 +62,30 @@ impl Image {
         self.len = len;
     }
 
+    /// The next allocated bytes at or after `offset`.
+    pub fn data_after(&self, offset: u64) -> Option<Range<u64>> {
+        if offset >= self.len {
+            return None;
+        }
+        let mut blocks = self.blocks.range(offset / BLOCK..).map(|(block, _)| *block);
+        let first = blocks.next()?;
+        let mut last = first;
+        for block in blocks {
+            if block != last + 1 {
+                break;
+            }
+            last = block;
+        }
+        let start = (first * BLOCK).max(offset);
+        let end = ((last + 1) * BLOCK).min(self.len);
+        (start < end).then_some(start..end)
+    }
+
+    /// Where one of the allocated blocks begins: `pick(n)` chooses one of `0..n`.
+    pub fn allocated_block(&self, mut pick: impl FnMut(usize) -> usize) -> Option<u64> {
+        self.blocks.keys().nth(pick(self.blocks.len())).map(|block| block * BLOCK)
+    }
+
     pub fn flip(&mut self, offset: u64, bit: u8) {
         let (block, at) = place(offset);
         if let Some(data) = self.blocks.get_mut(&block) {
@@ -81,10 +106,17 @@ pub(super) enum Pending {
 }
 
 impl Pending {
-    pub fn apply(&self, image: &mut Image) {
+    /// Bytes that it wrote.
+    pub fn apply(&self, image: &mut Image) -> u64 {
         match self {
-            Self::Write { offset, data } => image.write(data, *offset),
-            Self::SetLen(len) => image.set_len(*len),
+            Self::Write { offset, data } => {
+                image.write(data, *offset);
+                data.len() as u64
+            }
+            Self::SetLen(len) => {
+                image.set_len(*len);
+                0
+            }
         }
     }
 

@@ -30,6 +30,7 @@ use super::reply_cache::{self, Key};
 use super::{ApplyError, Fs, Quota, Status};
 use crate::ids::FileId;
 use crate::log::{LogIndex, Term};
+use crate::planted::{Planted, planted};
 
 /// Why an operation ends early.
 pub(super) enum Stop {
@@ -102,7 +103,10 @@ impl Fs {
                 return self.answer_again(&mut machine, meta, kept);
             }
         }
-        let mut tx = Tx::new(&self.kv, meta, op.clock_ns);
+        // Planted: each replica's own clock.
+        let local = planted(Planted::LocalClockInApply);
+        let clock_ns = if local { crate::clock::wall_ns() } else { op.clock_ns };
+        let mut tx = Tx::new(&self.kv, meta, clock_ns);
         let reply = match run(&mut tx, &self.locks, op, payload) {
             Ok(done) => tx.reply(&done),
             Err(Stop::Status(status)) => tx.failure(status),
@@ -221,6 +225,10 @@ fn run(tx: &mut Tx<'_>, locks: &Locks, op: &Op, payload: &Bytes) -> Result<Done,
 
 fn run_on_files(tx: &mut Tx<'_>, cred: &Cred, op: &Op, payload: &Bytes) -> Result<Done, Stop> {
     match &op.kind {
+        // Planted: each replica draws its own.
+        Some(Kind::Incarnation(_)) if planted(Planted::RandomInApply) => {
+            tx.start_incarnation(crate::random::random_u64().unwrap_or_default())
+        }
         Some(Kind::Incarnation(new)) => tx.start_incarnation(new.verifier),
         Some(Kind::AdoptWitness(new)) => {
             tx.meta.witness = new.identity;

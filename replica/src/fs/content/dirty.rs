@@ -4,8 +4,7 @@
 //! syncfs of the host's file system takes the place of thousands of journal commits (and memory stays bounded).
 //! syncfs reports a failed write-back of any file since the directory was opened, on Linux 5.8 and later.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::context;
 use super::parts::{HostDir, Part};
+use crate::disk::{Disk, File, Volume};
 
 /// Files synced one by one; they stay open until then. Measured on ext4: 16 new files one by one take longer than
 /// one syncfs of a thousand, but syncfs also writes what is none of this export's.
@@ -22,30 +22,30 @@ const FILES_MAX: usize = 16;
 
 /// Files and names changed since the last checkpoint.
 pub(super) struct Dirty {
-    /// The content directory; open since the start, so that no write-back error escapes it.
-    root: File,
+    /// Open since the start, so that no write-back error escapes it.
+    volume: Arc<dyn Volume>,
     changed: Mutex<Changed>,
     bytes: AtomicU64,
 }
 
 enum Changed {
-    Few { files: HashMap<Part, Arc<File>>, dirs: BTreeSet<HostDir>, root: bool },
+    Few { files: BTreeMap<Part, Arc<dyn File>>, dirs: BTreeSet<HostDir>, root: bool },
     Many,
 }
 
 impl Default for Changed {
     fn default() -> Self {
-        Self::Few { files: HashMap::new(), dirs: BTreeSet::new(), root: false }
+        Self::Few { files: BTreeMap::new(), dirs: BTreeSet::new(), root: false }
     }
 }
 
 impl Dirty {
-    pub(super) fn new(root: File) -> Self {
-        Self { root, changed: Mutex::default(), bytes: AtomicU64::new(0) }
+    pub(super) fn new(volume: Arc<dyn Volume>) -> Self {
+        Self { volume, changed: Mutex::default(), bytes: AtomicU64::new(0) }
     }
 
     /// A file's bytes or length have changed.
-    pub(super) fn file(&self, part: Part, open: &Arc<File>, bytes: u64) {
+    pub(super) fn file(&self, part: Part, open: &Arc<dyn File>, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut changed = self.changed.lock();
         if let Changed::Few { files, .. } = &mut *changed {
@@ -84,24 +84,25 @@ impl Dirty {
     }
 
     /// All that was marked before the call is durable on return; what is marked meanwhile is the next call's.
-    pub(super) fn sync(&self, dir: &Path) -> io::Result<()> {
+    pub(super) fn sync(&self, disk: &dyn Disk) -> io::Result<()> {
         self.bytes.store(0, Ordering::Relaxed);
         let changed = std::mem::take(&mut *self.changed.lock());
         let (files, dirs, root) = match changed {
             Changed::Few { files, dirs, root } => (files, dirs, root),
             Changed::Many => {
-                return rustix::fs::syncfs(&self.root).map_err(|e| context("syncfs", dir)(e.into()));
+                return self.volume.sync().map_err(context("syncfs", disk, Path::new("")));
             }
         };
         for (part, open) in files {
-            open.sync_data().map_err(|e| context("fdatasync", &part.path(dir))(e))?;
+            open.sync().map_err(|e| context("fdatasync", disk, &part.path())(e))?;
         }
         for changed in dirs {
-            let path = changed.path(dir);
-            File::open(&path).and_then(|d| d.sync_all()).map_err(context("fsync", &path))?;
+            let path = changed.path();
+            disk.sync_dir(&path).map_err(context("fsync", disk, &path))?;
         }
         if root {
-            self.root.sync_all().map_err(context("fsync", dir))?;
+            let path = Path::new("");
+            disk.sync_dir(path).map_err(context("fsync", disk, path))?;
         }
         Ok(())
     }

@@ -1,58 +1,56 @@
 //! The host's files: names, a bounded set of open ones, and effects upon them.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use quick_cache::sync::Cache;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::context;
 use super::dirty::Dirty;
 use super::parts::{LargeParts, Part, stretches};
 use super::pending::Effect;
+use crate::disk::{Disk, File};
 use crate::ids::FileId;
+use crate::random::HashState;
 
 /// One directory of content.
 pub(super) struct HostFiles {
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     part_bytes: u64,
-    open: Cache<Part, Arc<File>>,
+    open: Cache<Part, Arc<dyn File>, UnitWeighter, HashState>,
     large: LargeParts,
     dirty: Dirty,
 }
 
 /// Opens a part for reading and writing, making it (and its directory) where it is missing. True: the directory
 /// may be new.
-pub(super) fn open_or_create(root: &Path, part: Part) -> io::Result<(File, bool)> {
-    let path = part.path(root);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    match options.open(&path) {
+pub(super) fn open_or_create(disk: &dyn Disk, part: Part) -> io::Result<(Arc<dyn File>, bool)> {
+    let path = part.path();
+    match disk.open(&path, true) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        opened => return Ok((opened.map_err(context("create", &path))?, false)),
+        opened => return Ok((opened.map_err(context("create", disk, &path))?, false)),
     }
-    let dir = part.dir().path(root);
-    match std::fs::create_dir(&dir) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(context("create", &dir)(error)),
-        _ => {}
-    }
-    Ok((options.open(&path).map_err(context("create", &path))?, true))
+    let dir = part.dir().path();
+    disk.make_dir(&dir).map_err(context("create", disk, &dir))?;
+    Ok((disk.open(&path, true).map_err(context("create", disk, &path))?, true))
 }
 
 impl HostFiles {
-    pub(super) fn open(dir: &Path, open_files: usize, part_bytes: u64) -> io::Result<Self> {
-        std::fs::create_dir_all(dir).map_err(context("create", dir))?;
-        let root = File::open(dir).map_err(context("open", dir))?;
-        check_file_size(dir, part_bytes)?;
-        let large = LargeParts::open(dir)?;
-        let open = Cache::new(open_files.max(1));
-        Ok(Self { dir: dir.to_owned(), part_bytes, open, large, dirty: Dirty::new(root) })
+    pub(super) fn open(disk: Arc<dyn Disk>, open_files: usize, part_bytes: u64) -> io::Result<Self> {
+        let root = Path::new("");
+        disk.create_dir(root).map_err(context("create", &*disk, root))?;
+        let volume = disk.volume().map_err(context("open", &*disk, root))?;
+        check_file_size(&*disk, part_bytes)?;
+        let large = LargeParts::open(&*disk)?;
+        let (open_files, lifecycle) = (open_files.max(1), DefaultLifecycle::default());
+        let open = Cache::with(open_files, open_files as u64, UnitWeighter, HashState::default(), lifecycle);
+        Ok(Self { disk, part_bytes, open, large, dirty: Dirty::new(volume) })
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     pub(super) fn part_bytes(&self) -> u64 {
@@ -65,32 +63,30 @@ impl HostFiles {
     }
 
     /// The open host file; `None` where there is none.
-    pub(super) fn existing(&self, part: Part) -> io::Result<Option<Arc<File>>> {
+    pub(super) fn existing(&self, part: Part) -> io::Result<Option<Arc<dyn File>>> {
         if let Some(open) = self.open.get(&part) {
             return Ok(Some(open));
         }
-        let path = part.path(&self.dir);
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        let path = part.path();
+        match self.disk.open(&path, false) {
             Ok(opened) => {
-                let opened = Arc::new(opened);
                 self.open.insert(part, opened.clone());
                 Ok(Some(opened))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(context("open", &path)(error)),
+            Err(error) => Err(context("open", self.disk(), &path)(error)),
         }
     }
 
-    fn created(&self, part: Part) -> io::Result<Arc<File>> {
+    fn created(&self, part: Part) -> io::Result<Arc<dyn File>> {
         if let Some(open) = self.existing(part)? {
             return Ok(open);
         }
-        let (created, new_dir) = open_or_create(&self.dir, part)?;
+        let (created, new_dir) = open_or_create(self.disk(), part)?;
         if part.number > 0 {
             self.large.insert(part);
         }
         self.dirty.name(part.dir(), new_dir);
-        let created = Arc::new(created);
         self.open.insert(part, created.clone());
         Ok(created)
     }
@@ -105,7 +101,7 @@ impl HostFiles {
                     let open = self.created(part)?;
                     let bytes = data.get(stretch.skip..).and_then(|rest| rest.get(..stretch.len));
                     let bytes = bytes.unwrap_or_default();
-                    open.write_all_at(bytes, stretch.at).map_err(self.context("write", part))?;
+                    open.write_at(&[bytes], stretch.at).map_err(self.context("write", part))?;
                     self.dirty.file(part, &open, bytes.len() as u64);
                 }
                 Ok(())
@@ -122,7 +118,7 @@ impl HostFiles {
         let Some(open) = self.existing(part)? else {
             return Ok(());
         };
-        if open.metadata().map_err(self.context("stat", part))?.len() > len {
+        if open.len().map_err(self.context("stat", part))? > len {
             open.set_len(len).map_err(self.context("truncate", part))?;
             self.dirty.file(part, &open, 0);
         }
@@ -136,11 +132,11 @@ impl HostFiles {
             let part = Part { file, number: stretch.number };
             let Some(open) = self.existing(part)? else { continue };
             if stretch.len == len {
-                read_at(&open, stretch.at, buffer).map_err(self.context("read", part))?;
+                open.read_into(buffer, stretch.at).map_err(self.context("read", part))?;
             } else {
                 // Across the end of a part: so rare that a copy does not matter.
                 let mut piece = Vec::with_capacity(stretch.len);
-                read_at(&open, stretch.at, &mut piece).map_err(self.context("read", part))?;
+                open.read_into(&mut piece, stretch.at).map_err(self.context("read", part))?;
                 buffer.resize(stretch.skip, 0);
                 buffer.extend_from_slice(piece.get(..stretch.len).unwrap_or(&piece));
             }
@@ -159,14 +155,14 @@ impl HostFiles {
 
     fn unlink_part(&self, part: Part) -> io::Result<()> {
         self.open.remove(&part);
-        let path = part.path(&self.dir);
-        match std::fs::remove_file(&path) {
+        let path = part.path();
+        match self.disk.remove(&path) {
             Ok(()) => {
                 self.dirty.name(part.dir(), false);
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(context("remove", &path)(error)),
+            Err(error) => Err(context("remove", self.disk(), &path)(error)),
         }
     }
 
@@ -177,7 +173,7 @@ impl HostFiles {
     }
 
     pub(super) fn sync_dirty(&self) -> io::Result<()> {
-        self.dirty.sync(&self.dir)
+        self.dirty.sync(self.disk())
     }
 
     pub(super) fn dirty_bytes(&self) -> u64 {
@@ -196,34 +192,21 @@ impl HostFiles {
 
     /// Puts verb and file before what the host said.
     pub(super) fn context(&self, what: &'static str, part: Part) -> impl FnOnce(io::Error) -> io::Error + '_ {
-        move |error| context(what, &part.path(&self.dir))(error)
+        move |error| context(what, self.disk(), &part.path())(error)
     }
-}
-
-/// Fills the buffer's spare capacity from `offset` on; short where the file ends.
-pub(super) fn read_at(file: &File, offset: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    while buffer.len() < buffer.capacity() {
-        let at = offset.saturating_add(buffer.len() as u64);
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), at) {
-            Ok(0) => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// A part's size must fit the host: the first write past its limit would stop both nodes.
-fn check_file_size(dir: &Path, part_bytes: u64) -> io::Result<()> {
-    let path = dir.join("size-probe");
-    let probe = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
-    let grown = probe.map_err(context("create", &path))?.set_len(part_bytes);
-    std::fs::remove_file(&path).map_err(context("remove", &path))?;
+fn check_file_size(disk: &dyn Disk, part_bytes: u64) -> io::Result<()> {
+    let path = Path::new("size-probe");
+    let probe = disk.open(path, true).map_err(context("create", disk, path))?;
+    let grown = probe.set_len(part_bytes);
+    disk.remove(path).map_err(context("remove", disk, path))?;
     grown.map_err(|error| {
         let what = format!(
             "make a sparse file of {part_bytes} bytes in {}: {error}: put the data directory on a file \
              system that can hold it (ext4 with 4 KiB blocks, xfs), and check ulimit -f",
-            dir.display()
+            disk.locate(Path::new("")).display()
         );
         io::Error::new(error.kind(), what)
     })

@@ -4,19 +4,17 @@
 //! replay from the metadata's index puts right (see the module above).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
 
 use super::context;
-use super::host::{HostFiles, open_or_create, read_at};
+use super::host::{HostFiles, open_or_create};
 use super::parts::{HostDir, PART_BYTES, Part, dir_of, stretches};
 use super::removed::Removed;
+use crate::disk::{Disk, File, Volume};
 use crate::ids::FileId;
 
 /// Host directories that content is spread over.
@@ -44,10 +42,10 @@ pub struct Chunk {
 pub(super) fn list_files(host: &HostFiles, removed: &Removed, dir: u8) -> io::Result<Vec<ContentFile>> {
     let mut files = list_first_parts(host, dir)?;
     for part in host.large().in_dir(dir) {
-        match std::fs::metadata(part.path(host.dir())) {
+        match host.disk().file_len(&part.path()) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            metadata => {
-                let len = metadata.map_err(host.context("stat", part))?.len();
+            len => {
+                let len = len.map_err(host.context("stat", part))?;
                 let end = part.number.saturating_mul(host.part_bytes()).saturating_add(len);
                 let known = files.entry(part.file).or_default();
                 *known = (*known).max(if len > 0 { end } else { 0 });
@@ -61,22 +59,19 @@ pub(super) fn list_files(host: &HostFiles, removed: &Removed, dir: u8) -> io::Re
 }
 
 fn list_first_parts(host: &HostFiles, dir: u8) -> io::Result<BTreeMap<FileId, u64>> {
-    let path = HostDir::First(dir).path(host.dir());
+    let path = HostDir::First(dir).path();
     let mut files = BTreeMap::new();
-    let entries = match std::fs::read_dir(&path) {
+    let names = match host.disk().list(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(files),
-        read => read.map_err(context("list", &path))?,
+        listed => listed.map_err(context("list", host.disk(), &path))?,
     };
-    for entry in entries {
-        let entry = entry.map_err(context("list", &path))?;
-        let Some(file) = entry.file_name().to_str().and_then(parse_name).filter(|file| dir_of(*file) == dir)
-        else {
-            continue;
-        };
-        match entry.metadata() {
+    for file in names.iter().filter_map(|name| parse_name(name.to_str()?)).filter(|file| dir_of(*file) == dir)
+    {
+        let part = Part::first(file);
+        match host.disk().file_len(&part.path()) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            metadata => {
-                files.insert(file, metadata.map_err(host.context("stat", Part::first(file)))?.len());
+            len => {
+                files.insert(file, len.map_err(host.context("stat", part))?);
             }
         }
     }
@@ -111,53 +106,46 @@ fn read_part(host: &HostFiles, part: Part, offset: u64, bytes_max: usize) -> io:
     let Some(open) = host.existing(part)? else {
         return Ok(None);
     };
-    let seek = |from| match rustix::fs::seek(&*open, from) {
-        Ok(at) => Ok(Some(at)),
-        // Past the end, or only a hole follows.
-        Err(Errno::NXIO) => Ok(None),
-        Err(error) => Err(host.context("seek", part)(error.into())),
-    };
-    // The position is this descriptor's, shared by threads: only what each call returns counts.
-    let Some(start) = seek(SeekFrom::Data(offset))? else {
+    let Some(there) = open.data_after(offset).map_err(host.context("seek", part))? else {
         return Ok(None);
     };
-    let Some(end) = seek(SeekFrom::Hole(start))? else {
-        return Ok(None);
-    };
+    let (start, end) = (there.start, there.end);
     let len = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes_max);
     if len == 0 {
         return Ok(None);
     }
     let mut data = Vec::with_capacity(len);
-    read_at(&open, start, &mut data).map_err(host.context("read", part))?;
+    open.read_into(&mut data, start).map_err(host.context("read", part))?;
     Ok((!data.is_empty()).then(|| Chunk { offset: start, data: data.into() }))
 }
 
 /// Builds a new content directory from an image's chunks.
 pub struct ContentWriter {
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     /// Open since the start: syncfs then reports every failed write-back.
-    root: File,
+    volume: Arc<dyn Volume>,
     part_bytes: u64,
     /// Where the last chunk went: chunks of a file come in a row.
-    current: Option<(Part, File)>,
+    current: Option<(Part, Arc<dyn File>)>,
 }
 
 impl ContentWriter {
-    /// A new or empty directory; one with something in it is an error.
-    pub fn create(dir: &Path) -> io::Result<Self> {
-        Self::with_parts(dir, PART_BYTES)
+    /// In a new or empty directory; something in it is an error.
+    pub fn create(disk: Arc<dyn Disk>) -> io::Result<Self> {
+        Self::with_parts(disk, PART_BYTES)
     }
 
-    pub(super) fn with_parts(dir: &Path, part_bytes: u64) -> io::Result<Self> {
-        std::fs::create_dir_all(dir).map_err(context("create", dir))?;
-        if std::fs::read_dir(dir).map_err(context("list", dir))?.next().is_some() {
+    pub(super) fn with_parts(disk: Arc<dyn Disk>, part_bytes: u64) -> io::Result<Self> {
+        let root = Path::new("");
+        disk.create_dir(root).map_err(context("create", &*disk, root))?;
+        if !disk.list(root).map_err(context("list", &*disk, root))?.is_empty() {
+            let dir = disk.locate(root);
             let what =
                 format!("{} is not empty: move it aside, the peer then fills a new one", dir.display());
             return Err(io::Error::new(ErrorKind::DirectoryNotEmpty, what));
         }
-        let root = File::open(dir).map_err(context("open", dir))?;
-        Ok(Self { dir: dir.to_owned(), root, part_bytes, current: None })
+        let volume = disk.volume().map_err(context("open", &*disk, root))?;
+        Ok(Self { disk, volume, part_bytes, current: None })
     }
 
     /// One chunk.
@@ -166,11 +154,11 @@ impl ContentWriter {
             let part = Part { file, number: stretch.number };
             let open = match self.current.take() {
                 Some((current, open)) if current == part => open,
-                _ => open_or_create(&self.dir, part)?.0,
+                _ => open_or_create(&*self.disk, part)?.0,
             };
             let bytes = data.get(stretch.skip..).and_then(|rest| rest.get(..stretch.len));
-            let written = open.write_all_at(bytes.unwrap_or_default(), stretch.at);
-            written.map_err(|e| context("write", &part.path(&self.dir))(e))?;
+            let written = open.write_at(&[bytes.unwrap_or_default()], stretch.at);
+            written.map_err(|e| context("write", &*self.disk, &part.path())(e))?;
             self.current = Some((part, open));
         }
         Ok(())
@@ -178,9 +166,6 @@ impl ContentWriter {
 
     /// All of it is durable on return.
     pub fn finish(self) -> io::Result<()> {
-        rustix::fs::syncfs(&self.root).map_err(|e| context("syncfs", &self.dir)(e.into()))?;
-        let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        File::open(parent).and_then(|d| d.sync_all()).map_err(context("fsync", parent))
+        self.volume.sync().map_err(context("syncfs", &*self.disk, Path::new("")))
     }
 }

@@ -11,12 +11,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 
 use super::context;
+use crate::disk::Disk;
 use crate::ids::FileId;
 
 /// Bytes of a file in one host file: 8 TiB, half of what ext4 with 4 KiB blocks takes, the least of the file systems
@@ -40,10 +41,11 @@ pub(super) enum HostDir {
 }
 
 impl HostDir {
-    pub(super) fn path(self, root: &Path) -> PathBuf {
+    /// In the content's directory.
+    pub(super) fn path(self) -> PathBuf {
         match self {
-            Self::First(dir) => root.join(format!("{dir:02x}")),
-            Self::Large => root.join("large"),
+            Self::First(dir) => format!("{dir:02x}").into(),
+            Self::Large => "large".into(),
         }
     }
 }
@@ -63,8 +65,9 @@ impl Part {
         if self.number == 0 { HostDir::First(dir_of(self.file)) } else { HostDir::Large }
     }
 
-    pub(super) fn path(self, root: &Path) -> PathBuf {
-        let dir = self.dir().path(root);
+    /// In the content's directory.
+    pub(super) fn path(self) -> PathBuf {
+        let dir = self.dir().path();
         match self.number {
             0 => dir.join(format!("{:016x}", self.file.0)),
             number => dir.join(format!("{:016x}.{number:x}", self.file.0)),
@@ -114,17 +117,13 @@ pub(super) struct LargeParts {
 
 impl LargeParts {
     /// Looks at the disk, once.
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
-        let dir = HostDir::Large.path(root);
-        let entries = match std::fs::read_dir(&dir) {
+    pub(super) fn open(disk: &dyn Disk) -> io::Result<Self> {
+        let dir = HostDir::Large.path();
+        let names = match disk.list(&dir) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            read => read.map_err(context("list", &dir))?,
+            listed => listed.map_err(context("list", disk, &dir))?,
         };
-        let mut all = BTreeSet::new();
-        for entry in entries {
-            let name = entry.map_err(context("list", &dir))?.file_name();
-            all.extend(name.to_str().and_then(Part::parse));
-        }
+        let all: BTreeSet<Part> = names.iter().filter_map(|name| Part::parse(name.to_str()?)).collect();
         Ok(Self { any: AtomicBool::new(!all.is_empty()), all: RwLock::new(all) })
     }
 

@@ -13,36 +13,33 @@
 //! written when the node died, so its checkpoint did not come about and replay removes the files again.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use parking_lot::Mutex;
 
 use super::context;
 use super::host::HostFiles;
 use super::parts::dir_of;
+use crate::disk::Disk;
 use crate::ids::FileId;
 use crate::log::LogIndex;
 
 const MAGIC: &[u8; 4] = b"HFRM";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
+/// The note's name in the content's directory.
+const NOTE: &str = "removed";
 /// Ids taken from the list under one lock.
 const UNLINK_BATCH: usize = 64;
 
 /// The list of removed files, in log order.
+#[derive(Default)]
 pub(super) struct Removed {
-    path: PathBuf,
     list: Mutex<VecDeque<(LogIndex, FileId)>>,
 }
 
 impl Removed {
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        Ok(Self { path: dir.join("removed"), list: Mutex::default() })
-    }
-
     pub(super) fn push(&self, index: LogIndex, file: FileId) {
         self.list.lock().push_back((index, file));
     }
@@ -55,7 +52,7 @@ impl Removed {
 
     /// Notes durably what the checkpoint at `up_to` will unlink. The unlinks of the note before must be
     /// durable: it is overwritten.
-    pub(super) fn save(&self, up_to: LogIndex) -> io::Result<()> {
+    pub(super) fn save(&self, disk: &dyn Disk, up_to: LogIndex) -> io::Result<()> {
         let ids: Vec<FileId> = {
             let list = self.list.lock();
             list.iter().take_while(|(index, _)| *index <= up_to).map(|(_, file)| *file).collect()
@@ -63,18 +60,7 @@ impl Removed {
         if ids.is_empty() {
             return Ok(());
         }
-        self.write(&encode(up_to, &ids)).map_err(context("write", &self.path))
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let new = !self.path.try_exists()?;
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&self.path)?;
-        file.write_all_at(bytes, 0)?;
-        file.sync_data()?;
-        match self.path.parent() {
-            Some(dir) if new => std::fs::File::open(dir)?.sync_all(),
-            _ => Ok(()),
-        }
+        write_note(disk, &encode(up_to, &ids)).map_err(context("write", disk, Path::new(NOTE)))
     }
 
     /// Unlinks what entries up to `up_to` removed.
@@ -98,15 +84,34 @@ impl Removed {
 
     /// At start-up: unlinks what the last durable checkpoint had removed.
     pub(super) fn finish_unlinks(&self, host: &HostFiles, checkpointed: LogIndex) -> io::Result<()> {
-        let bytes = match std::fs::read(&self.path) {
+        let bytes = match read_note(host.disk()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            read => read.map_err(context("read", &self.path))?,
+            read => read.map_err(context("read", host.disk(), Path::new(NOTE)))?,
         };
         match decode(&bytes) {
             Some((index, ids)) if index <= checkpointed => ids.into_iter().try_for_each(|id| host.unlink(id)),
             _ => Ok(()),
         }
     }
+}
+
+fn write_note(disk: &dyn Disk, bytes: &[u8]) -> io::Result<()> {
+    let (file, new) = match disk.open(Path::new(NOTE), false) {
+        Err(error) if error.kind() == ErrorKind::NotFound => (disk.open(Path::new(NOTE), true)?, true),
+        opened => (opened?, false),
+    };
+    file.set_len(0)?;
+    file.write_at(&[bytes], 0)?;
+    file.sync()?;
+    if new { disk.sync_dir(Path::new("")) } else { Ok(()) }
+}
+
+fn read_note(disk: &dyn Disk) -> io::Result<Vec<u8>> {
+    let file = disk.open(Path::new(NOTE), false)?;
+    let len = usize::try_from(file.len()?).map_err(|_| ErrorKind::FileTooLarge)?;
+    let mut bytes = Vec::with_capacity(len);
+    file.read_into(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 fn encode(index: LogIndex, ids: &[FileId]) -> Vec<u8> {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 
 use super::parts::{PART_BYTES, Part};
 use super::{Content, ContentFile, ContentOptions, ContentWriter, DIRS};
+use crate::disk::{Disk, RealDisk};
 use crate::fs::FILE_SIZE_MAX;
 use crate::ids::FileId;
 
@@ -22,13 +24,17 @@ const SIZE: usize = 12_000;
 /// Sizes of a part for the histories: the real one, and one that a history spans several times.
 const PARTS: [u64; 2] = [PART_BYTES, 3_001];
 
+fn disk(dir: &Path) -> Arc<dyn Disk> {
+    Arc::new(RealDisk::new(dir))
+}
+
 fn open(dir: &Path, checkpointed: u64, apply_before_durable: bool) -> Content {
     open_with(dir, checkpointed, apply_before_durable, PART_BYTES)
 }
 
 fn open_with(dir: &Path, checkpointed: u64, apply_before_durable: bool, part_bytes: u64) -> Content {
     let options = ContentOptions { open_files: 2, apply_before_durable };
-    Content::with_parts(dir, checkpointed, options, part_bytes).unwrap()
+    Content::with_parts(disk(dir), checkpointed, options, part_bytes).unwrap()
 }
 
 fn fresh(apply_before_durable: bool) -> (TempDir, Content) {
@@ -38,7 +44,7 @@ fn fresh(apply_before_durable: bool) -> (TempDir, Content) {
 }
 
 fn host_path(dir: &TempDir, file: u64) -> std::path::PathBuf {
-    Part::first(FileId(file)).path(&dir.path().join("content"))
+    dir.path().join("content").join(Part::first(FileId(file)).path())
 }
 
 fn read(content: &Content, file: u64, offset: u64, len: usize) -> Vec<u8> {
@@ -414,7 +420,7 @@ fn an_image_equals_its_source() {
     model.remove(&300);
 
     let copy_dir = dir.path().join("copy");
-    let mut writer = ContentWriter::create(&copy_dir).unwrap();
+    let mut writer = ContentWriter::create(disk(&copy_dir)).unwrap();
     let mut listed = Vec::new();
     for number in 0..DIRS {
         let files = content.list_files(number as u8).unwrap();
@@ -438,7 +444,7 @@ fn an_image_equals_its_source() {
         assert_eq!(read(&copy, file, offset, data.len()), data);
         assert_eq!(read(&copy, file, 0, offset.min(100) as usize), vec![0; offset.min(100) as usize]);
     }
-    let refused = ContentWriter::create(&copy_dir).err().unwrap();
+    let refused = ContentWriter::create(disk(&copy_dir)).err().unwrap();
     assert!(refused.to_string().contains("not empty"), "{refused}");
 }
 
@@ -461,7 +467,7 @@ fn a_file_of_many_parts_is_one_file() {
     assert_eq!(read(&content, 5, FILE_SIZE_MAX - 5, 5), b"\0\0end");
     let files = content.list_files(5).unwrap();
     assert_eq!(files, [ContentFile { file: FileId(5), len: FILE_SIZE_MAX }]);
-    let mut writer = ContentWriter::with_parts(&dir.path().join("copy"), PART).unwrap();
+    let mut writer = ContentWriter::with_parts(disk(&dir.path().join("copy")), PART).unwrap();
     for file in [FileId(5), FileId(6)] {
         let mut offset = 0;
         while let Some(chunk) = content.read_chunk(file, offset, 3000).unwrap() {

@@ -8,9 +8,10 @@
 //! A file without the format row is no store: either a copy of the peer's that is not finished, or nothing
 //! of ours. A new store is made under another name and renamed, so that a crash leaves none of these.
 
-use std::io::ErrorKind::InvalidData;
+use std::io::ErrorKind::{self, InvalidData};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{
@@ -18,7 +19,9 @@ use redb::{
 };
 use redb::{TableError, WriteTransaction};
 
+use super::backend::Backend;
 use super::{Frozen, StoreError};
+use crate::disk::{Disk, File};
 use crate::fs::OpenError;
 use crate::log::{LogIndex, Term};
 
@@ -56,30 +59,44 @@ pub(super) struct Db {
 
 impl Db {
     /// Opens the store, making an empty one where there is no file.
-    pub(super) fn open(path: &Path) -> Result<(Self, Checkpoint), OpenError> {
-        let io = |source| OpenError::Io { path: path.display().to_string(), source };
-        if !path.try_exists().map_err(io)? {
-            let fresh = path.with_extension("new");
-            match std::fs::remove_file(&fresh) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-                _ => {}
+    pub(super) fn open(disk: &Arc<dyn Disk>, name: &Path) -> Result<(Self, Checkpoint), OpenError> {
+        let io = |source| OpenError::Io { path: disk.locate(name).display().to_string(), source };
+        let file = match disk.open(name, false) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let fresh = name.with_extension("new");
+                match disk.remove(&fresh) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
+                    _ => {}
+                }
+                super::KvWriter::create(disk.clone(), &fresh)?.finish(0, 0)?;
+                disk.rename(&fresh, name).map_err(io)?;
+                disk.sync_dir(parent(name)).map_err(io)?;
+                disk.open(name, false).map_err(io)?
             }
-            super::KvWriter::create(&fresh)?.finish(0, 0)?;
-            std::fs::rename(&fresh, path).map_err(io)?;
-            sync_parent(path).map_err(io)?;
+            opened => opened.map_err(io)?,
+        };
+        let path = disk.locate(name);
+        // redb would make a store of an empty file.
+        if file.is_empty().map_err(io)? {
+            return Err(OpenError::Corrupt { path: path.display().to_string(), what: "it is empty".into() });
         }
-        let database = open_database(path, |builder| builder.open(path))?;
-        let db = Self { database, path: path.to_owned(), generations: Default::default() };
+        let database = open_database(&path, file)?;
+        let db = Self { database, path, generations: Default::default() };
         let checkpoint = db.check_format()?;
         Ok((db, checkpoint))
     }
 
     /// Makes an empty file that is no store yet.
-    pub(super) fn create(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn create(disk: &dyn Disk, name: &Path) -> Result<Self, OpenError> {
+        let path = disk.locate(name);
         let io = |source| OpenError::Io { path: path.display().to_string(), source };
-        std::fs::File::create_new(path).map_err(io)?;
-        let database = open_database(path, |builder| builder.create(path))?;
-        Ok(Self { database, path: path.to_owned(), generations: Default::default() })
+        match disk.file_len(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+            Ok(_) => return Err(io(ErrorKind::AlreadyExists.into())),
+        }
+        let database = open_database(&path, disk.open(name, true).map_err(io)?)?;
+        Ok(Self { database, path, generations: Default::default() })
     }
 
     fn check_format(&self) -> Result<Checkpoint, OpenError> {
@@ -203,14 +220,10 @@ impl Db {
 }
 
 /// Opens redb with bounded memory. Its open may panic on a damaged file: that is an error here.
-fn open_database(
-    path: &Path,
-    open: impl FnOnce(&mut Builder) -> Result<Database, DatabaseError>,
-) -> Result<Database, OpenError> {
+fn open_database(path: &Path, file: Arc<dyn File>) -> Result<Database, OpenError> {
     let name = || path.display().to_string();
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let mut builder = Builder::new();
-        open(builder.set_cache_size(REDB_CACHE_BYTES))
+        Builder::new().set_cache_size(REDB_CACHE_BYTES).create_with_backend(Backend { file })
     }));
     let error = match opened {
         Ok(Ok(database)) => return Ok(database),
@@ -230,10 +243,7 @@ fn open_database(
     })
 }
 
-/// Makes a file's name durable.
-pub(super) fn sync_parent(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => std::fs::File::open(dir)?.sync_all(),
-        _ => std::fs::File::open(".")?.sync_all(),
-    }
+/// The directory that a name is in.
+pub(super) fn parent(name: &Path) -> &Path {
+    name.parent().unwrap_or(Path::new(""))
 }

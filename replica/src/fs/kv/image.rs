@@ -1,12 +1,14 @@
 //! A full copy of the metadata: read from a running store, written as a new one elsewhere.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{OwnedRange, ReadableTableMetadata};
 
 use super::StoreError;
-use super::db::{Checkpoint, Db, ROWS, sync_parent};
+use super::db::{Checkpoint, Db, ROWS, parent};
+use crate::disk::Disk;
 use crate::fs::OpenError;
 use crate::log::{LogIndex, Term};
 
@@ -75,14 +77,17 @@ impl Image {
 /// a few MiB. Dropped before [`Self::finish`], it leaves a file that [`super::Kv::open`] refuses.
 pub struct KvWriter {
     db: Db,
+    disk: Arc<dyn Disk>,
+    name: PathBuf,
     batch: Vec<(Vec<u8>, Vec<u8>)>,
     batch_bytes: usize,
 }
 
 impl KvWriter {
     /// A new file; one that is there is an error, whatever it is.
-    pub fn create(path: &Path) -> Result<Self, OpenError> {
-        Ok(Self { db: Db::create(path)?, batch: Vec::new(), batch_bytes: 0 })
+    pub fn create(disk: Arc<dyn Disk>, name: &Path) -> Result<Self, OpenError> {
+        let db = Db::create(&*disk, name)?;
+        Ok(Self { db, disk, name: name.to_owned(), batch: Vec::new(), batch_bytes: 0 })
     }
 
     /// Adds a row, in any order (key order is fastest). A key given again takes the newer value.
@@ -112,7 +117,7 @@ impl KvWriter {
     pub fn finish(mut self, index: LogIndex, term: Term) -> Result<(), StoreError> {
         let txn = self.write_batch()?;
         self.db.commit_checkpoint(txn, Checkpoint { index, term })?;
-        let synced = sync_parent(self.db.path());
+        let synced = self.disk.sync_dir(parent(&self.name));
         synced.map_err(|source| self.db.error("sync the directory of")(redb::Error::Io(source)))
     }
 }

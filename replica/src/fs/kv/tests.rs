@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -11,16 +12,29 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{FORMAT, Kv, KvWriter};
+use crate::disk::{Disk, RealDisk};
 use crate::fs::OpenError;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const CACHE_BYTES: u64 = 1 << 20;
 
+fn disk(path: &Path) -> Arc<dyn Disk> {
+    Arc::new(RealDisk::new(path.parent().unwrap()))
+}
+
+fn open_kv(path: &Path, cache_bytes: u64) -> Result<(Kv, u64, u64), OpenError> {
+    Kv::open(&disk(path), Path::new(path.file_name().unwrap()), cache_bytes)
+}
+
+fn create(path: &Path) -> Result<KvWriter, OpenError> {
+    KvWriter::create(disk(path), Path::new(path.file_name().unwrap()))
+}
+
 fn fresh() -> (TempDir, PathBuf, Kv) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meta.redb");
-    let (kv, index, term) = Kv::open(&path, CACHE_BYTES).unwrap();
+    let (kv, index, term) = open_kv(&path, CACHE_BYTES).unwrap();
     assert_eq!((index, term), (0, 0));
     (dir, path, kv)
 }
@@ -45,7 +59,7 @@ fn rows(kv: &Kv, from: &[u8], to: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)
 }
 
 fn open_error(path: &Path) -> OpenError {
-    match Kv::open(path, CACHE_BYTES) {
+    match open_kv(path, CACHE_BYTES) {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,
     }
@@ -129,7 +143,7 @@ impl Expected {
             }
             Step::Crash => {
                 drop(kv.take());
-                let (again, index, term) = Kv::open(path, 4096).unwrap();
+                let (again, index, term) = open_kv(path, 4096).unwrap();
                 prop_assert_eq!((index, term), (self.durable.1, self.durable.1 * 10));
                 self.live = self.durable.0.clone();
                 (self.frozen, self.index) = (None, index);
@@ -147,7 +161,7 @@ proptest! {
     fn layers_read_as_one_map(steps in prop::collection::vec(step(), 1..120)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("meta.redb");
-        let mut kv = Some(Kv::open(&path, 4096).unwrap().0);
+        let mut kv = Some(open_kv(&path, 4096).unwrap().0);
         let mut expected = Expected::default();
         for step in &steps {
             expected.apply(&mut kv, &path, step)?;
@@ -309,7 +323,7 @@ fn an_image_stands_still_while_the_store_goes_on() {
     assert_eq!((image.index(), image.term(), image.rows()), (7, 1, 5000));
 
     let copy = dir.path().join("copy.redb");
-    let mut writer = KvWriter::create(&copy).unwrap();
+    let mut writer = create(&copy).unwrap();
     let (mut count, mut round) = (0, 8);
     loop {
         let batch = image.next_batch(10_000).unwrap();
@@ -332,7 +346,7 @@ fn an_image_stands_still_while_the_store_goes_on() {
     writer.finish(image.index(), image.term()).unwrap();
     assert_eq!(count, 5000);
 
-    let (copied, index, term) = Kv::open(&copy, CACHE_BYTES).unwrap();
+    let (copied, index, term) = open_kv(&copy, CACHE_BYTES).unwrap();
     assert_eq!((index, term), (7, 1));
     for n in 0..5000_u32 {
         assert_eq!(copied.get(&n.to_be_bytes()).unwrap().unwrap(), &n.to_le_bytes()[..]);
@@ -344,7 +358,7 @@ fn an_image_stands_still_while_the_store_goes_on() {
 fn an_unfinished_copy_is_refused() {
     let (dir, _path, _kv) = fresh();
     let copy = dir.path().join("copy.redb");
-    let mut writer = KvWriter::create(&copy).unwrap();
+    let mut writer = create(&copy).unwrap();
     for n in 0..10_u32 {
         writer.put(&n.to_be_bytes(), &vec![1; 1 << 20]).unwrap();
     }
@@ -353,7 +367,7 @@ fn an_unfinished_copy_is_refused() {
     assert!(matches!(error, OpenError::Unfinished { .. }), "{error}");
     assert!(error.to_string().contains("copy.redb"), "{error}");
     // What is there, finished or not, is not overwritten.
-    assert!(KvWriter::create(&copy).is_err());
+    assert!(create(&copy).is_err());
 }
 
 #[test]
@@ -379,7 +393,7 @@ fn a_second_daemon_is_refused() {
     let error = open_error(&path);
     assert!(matches!(error, OpenError::Locked { .. }), "{error}");
     drop(kv);
-    Kv::open(&path, CACHE_BYTES).unwrap();
+    open_kv(&path, CACHE_BYTES).unwrap();
 }
 
 #[test]
@@ -400,7 +414,7 @@ fn an_interrupted_birth_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meta.redb");
     std::fs::write(path.with_extension("new"), b"half a file").unwrap();
-    let (kv, ..) = Kv::open(&path, CACHE_BYTES).unwrap();
+    let (kv, ..) = open_kv(&path, CACHE_BYTES).unwrap();
     put(&kv, b"key", b"value");
     assert!(!path.with_extension("new").exists());
 }

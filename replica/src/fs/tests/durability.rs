@@ -2,12 +2,15 @@
 //! node's own log might lose; and readers never see half of an entry. Method: crashes around checkpoints, with
 //! entries that are and are not durable; readers beside a writer.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proto::op::op::Kind;
 use proto::op::{AdoptWitness, Incarnation, OP_VERSION, Op};
 
 use super::harness::{Export, create, remove, root, setattr, size, write};
+use crate::disk::RealDisk;
 use crate::fs::kv::KvWriter;
 use crate::fs::{ApplyError, DIGEST_EVERY, Fs, FsOptions, OpenError};
 
@@ -117,7 +120,7 @@ fn an_unusable_directory_is_named() {
 #[test]
 fn metadata_of_another_checkpoint_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let meta = KvWriter::create(&dir.path().join("meta.redb")).unwrap();
+    let meta = KvWriter::create(Arc::new(RealDisk::new(dir.path())), Path::new("meta.redb")).unwrap();
     meta.finish(5, 1).unwrap();
     let Err(error) = Fs::open(dir.path(), FsOptions::default()) else { panic!("opened") };
     let said = error.to_string();

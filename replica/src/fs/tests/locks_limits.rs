@@ -1,6 +1,7 @@
 //! Goal: retransmissions, limits, bad arguments, permissions, starvation. Method: one case each; what a client would
 //! lose is asserted, not how it is kept.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +11,7 @@ use proto::op::{self, CallKey, Lock, Op};
 
 use super::harness::{Export, call, mkdir, mode, setattr, user};
 use super::locks::{anyone, cancel, file, lock, owner, stat, unlock};
+use crate::disk::RealDisk;
 use crate::fs::kv::KvWriter;
 use crate::fs::locks::{
     HELD_PER_CLIENT_MAX, HOSTS_MAX, LockStatus, OH_MAX, OVERTAKEN_MAX, Owner, WAITERS_PER_CLIENT_MAX,
@@ -244,7 +246,7 @@ fn a_copy_has_all_of_it() {
     assert_eq!(stat(&mut export, Kind::Share(share)), LockStatus::Granted);
     stat(&mut export, Kind::FreeAll(op::FreeAll { client: owner("a").client, nsm_state: 3 }));
     let dir = tempfile::tempdir().unwrap();
-    let mut copy = KvWriter::create(&dir.path().join("meta.redb")).unwrap();
+    let mut copy = KvWriter::create(Arc::new(RealDisk::new(dir.path())), Path::new("meta.redb")).unwrap();
     export.rows().iter().for_each(|(key, value)| copy.put(key, value).unwrap());
     copy.finish(export.fs.progress().applied, 1).unwrap();
     let copy = Fs::open(dir.path(), FsOptions::default()).unwrap();
@@ -270,7 +272,7 @@ fn damaged_rows_are_an_error() {
     take(&mut export, f, "b", 0, true, true);
     for spoil in [b'H', b'L', b'W'] {
         let dir = tempfile::tempdir().unwrap();
-        let mut copy = KvWriter::create(&dir.path().join("meta.redb")).unwrap();
+        let mut copy = KvWriter::create(Arc::new(RealDisk::new(dir.path())), Path::new("meta.redb")).unwrap();
         for (key, value) in export.rows() {
             let short = value.slice(..value.len() / 2);
             let value = if key.first() == Some(&spoil) { short } else { value };

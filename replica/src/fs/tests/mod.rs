@@ -11,6 +11,7 @@ mod model;
 mod mounts;
 mod permissions;
 mod posix;
+mod power;
 mod quota;
 mod random;
 mod readdir;
