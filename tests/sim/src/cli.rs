@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use crate::run::{Outcome, run_seed};
+use replica::planted::Planted;
+
+use crate::run::{Outcome, run_planted, run_seed};
+use crate::swarm::Setup;
 use crate::world::Stats;
 
 /// Between two lines of progress.
@@ -37,18 +40,31 @@ struct Args {
     /// Goes on after a failure.
     #[arg(long)]
     keep_going: bool,
+    /// Plants this bug in the product's code, by its name in `replica::planted`.
+    #[arg(long)]
+    bug: Option<String>,
+}
+
+impl Args {
+    fn bug(&self) -> Option<Planted> {
+        let name = self.bug.as_ref()?;
+        Planted::ALL.into_iter().find(|bug| format!("{bug:?}") == *name)
+    }
 }
 
 /// See the module.
 pub fn run() -> ExitCode {
     let args = Args::parse();
     if let Some(seed) = args.seed {
-        let outcome = run_seed(seed, args.trace);
+        let outcome = match args.bug() {
+            Some(bug) => run_planted(Setup::of(seed), bug, args.trace),
+            None => run_seed(seed, args.trace),
+        };
         println!("trace {:016x}  {:?}", outcome.trace, outcome.stats);
         return report(seed, &outcome);
     }
     let count = if args.forever { u64::MAX - args.from } else { args.seeds };
-    let sum = many(args.from, count, args.threads, args.keep_going, true);
+    let sum = many(args.from, count, args.threads, args.keep_going, args.bug(), true);
     println!("{}", sum.text());
     if sum.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -130,7 +146,14 @@ impl Sum {
 }
 
 /// Runs seeds on all cores. `say`: progress and failures go to standard error.
-pub fn many(from: u64, count: u64, threads: usize, keep_going: bool, say: bool) -> Sum {
+pub fn many(
+    from: u64,
+    count: u64,
+    threads: usize,
+    keep_going: bool,
+    bug: Option<Planted>,
+    say: bool,
+) -> Sum {
     let (next, stop, begun) = (AtomicU64::new(from), AtomicBool::new(false), Instant::now());
     let sum = Mutex::new((Sum::default(), Instant::now()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -143,7 +166,10 @@ pub fn many(from: u64, count: u64, threads: usize, keep_going: bool, say: bool) 
                     if seed - from >= count {
                         return;
                     }
-                    let outcome = run_seed(seed, false);
+                    let outcome = match bug {
+                        Some(bug) => run_planted(Setup::of(seed), bug, false),
+                        None => run_seed(seed, false),
+                    };
                     let Ok(mut sum) = sum.lock() else { return };
                     sum.0.add(&outcome);
                     if let Some(failure) = &outcome.failure {

@@ -53,9 +53,9 @@ pub fn run_seed(seed: u64, print: bool) -> Outcome {
 }
 
 /// Runs what is set up, with a bug in the product's code.
-pub fn run_planted(setup: Setup, bug: Planted) -> Outcome {
+pub fn run_planted(setup: Setup, bug: Planted, print: bool) -> Outcome {
     planted::plant(Some(bug));
-    let outcome = run(setup, false);
+    let outcome = run(setup, print);
     planted::plant(None);
     outcome
 }

@@ -77,7 +77,7 @@ fn each_planted_bug_is_found() {
     let mut missed = Vec::new();
     for plan in plans().iter().filter(|plan| format!("{:?}", plan.bug).contains(&only)) {
         let found = (0..plan.seeds)
-            .find_map(|seed| run_planted(setup(plan, seed), plan.bug).failure.map(|failure| (seed, failure.why)));
+            .find_map(|seed| run_planted(setup(plan, seed), plan.bug, false).failure.map(|failure| (seed, failure.why)));
         match found {
             Some((seed, why)) => println!("{:?}: seed {seed}: {}", plan.bug, &why[..why.len().min(160)]),
             None => missed.push(plan.bug),

@@ -11,7 +11,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn seeds() {
-    let sum = many(number("SIM_FROM", 0), number("SIM_SEEDS", 1000), 0, false, true);
+    let sum = many(number("SIM_FROM", 0), number("SIM_SEEDS", 1000), 0, false, None, true);
     println!("{}", sum.text());
     assert!(sum.failures.is_empty(), "seeds that fail: {:?}", sum.failures);
     assert!(sum.stats.operations > sum.seeds * 100, "the runs do next to nothing");
