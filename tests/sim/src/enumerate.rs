@@ -6,6 +6,9 @@
 //! machine's power lost there: what comes after it does not reach the disk. The client sends again until it is answered, and
 //! every answer must be what it would be without the crash, whoever serves then.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 use replica::node::{Durability, Third};
 
 pub use crate::checks::private::Step;
@@ -133,27 +136,44 @@ fn run_while(world: &mut World, at_most: u64, mut goes_on: impl FnMut(&mut World
     }
 }
 
-/// Every crash of every one of these sequences, up to the first failure.
+/// Every crash of every one of these sequences, on all cores, up to the first failure.
 pub fn all(sequences: &[Vec<Step>], durability: Durability) -> Enumerated {
-    let mut sum = Enumerated::default();
-    for steps in sequences {
-        sum.sequences += 1;
-        let points = match one(steps, None, durability) {
-            Ok(points) => points,
-            Err(failure) => {
-                sum.failure = Some((format!("{steps:?} without a crash"), failure));
-                return sum;
-            }
-        };
-        for h in 0..2 {
-            for at in 0..=points[h] {
-                sum.crashes += 1;
-                if let Err(failure) = one(steps, Some((h, at)), durability) {
-                    sum.failure = Some((format!("{steps:?}, host {h} loses power at change {at}"), failure));
-                    return sum;
+    let (next, sum) = (AtomicUsize::new(0), Mutex::new(Enumerated::default()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(steps) = sequences.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (crashes, failure) = every_crash(steps, durability);
+                    let mut sum = sum.lock();
+                    sum.sequences += 1;
+                    sum.crashes += crashes;
+                    if sum.failure.is_some() {
+                        return;
+                    }
+                    sum.failure = failure;
                 }
+            });
+        }
+    });
+    sum.into_inner()
+}
+
+/// One sequence: how many crashes, and what the first failure was.
+fn every_crash(steps: &[Step], durability: Durability) -> (u64, Option<(String, Failure)>) {
+    let points = match one(steps, None, durability) {
+        Ok(points) => points,
+        Err(failure) => return (0, Some((format!("{steps:?} without a crash"), failure))),
+    };
+    let mut crashes = 0;
+    for (h, points) in points.into_iter().enumerate() {
+        for at in 0..=points {
+            crashes += 1;
+            if let Err(failure) = one(steps, Some((h, at)), durability) {
+                let what = format!("{steps:?}, host {h} loses power at change {at}");
+                return (crashes, Some((what, failure)));
             }
         }
     }
-    sum
+    (crashes, None)
 }

@@ -34,7 +34,8 @@ pub struct Kept {
 impl World {
     /// Where an export's directory is on a host.
     pub fn place(&self, h: usize, export: usize) -> Place {
-        Place::new(std::sync::Arc::new(self.hosts[h].disk.clone()), export_dir(export))
+        let disk = std::sync::Arc::new(self.hosts[h].disk.clone());
+        Place::new(disk, export_dir(export), self.wal_options())
     }
 
     /// A node that needs a copy asks for it; or the next part comes.

@@ -124,6 +124,11 @@ pub fn raft_id(host: usize, export: usize) -> u64 {
 }
 
 impl World {
+    /// Small segments, so that logs roll over and are cut in every run.
+    pub fn wal_options(&self) -> WalOptions {
+        WalOptions { segment_bytes: self.setup.segment_bytes, spare_segments: 1 }
+    }
+
     fn group_config(&self, h: usize, export: usize) -> GroupConfig {
         let id = export_id(export);
         let me = raft_id(h, export);
@@ -152,7 +157,7 @@ impl World {
                 open_files: 8,
                 apply_before_durable: setup.durability == replica::node::Durability::Memory,
             },
-            wal: WalOptions { segment_bytes: setup.segment_bytes, spare_segments: 1 },
+            wal: self.wal_options(),
             wal_bytes_max: setup.wal_bytes_max,
         }
     }
