@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::config::{GuardianConfig, GuardianError, GuardianExport};
-use super::export::{Death, Export, PeerState};
+use super::export::Export;
 use super::parking::{PARKED_MAX, Parked, Parking};
 use super::peer::{self, PeerSignal};
+use super::rule::{Death, PeerState};
 use super::sentinel::Sentinel;
 use super::server::{Restarts, Server};
 use crate::link::EXIT_FATAL;

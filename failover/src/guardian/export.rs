@@ -1,12 +1,11 @@
 //! One export as the guardian sees it: its VIP, its sockets, its lease, its parked connections.
 
 use std::net::{IpAddr, TcpStream};
-use std::time::Duration;
 
 use replica::ids::ExportId;
-use replica::planted::{Planted, planted};
 
 use super::config::GuardianExport;
+use super::rule::{self, Death, Held};
 use crate::net::listen::{ListenError, Listeners, reset};
 use crate::net::{Port, Tuple};
 
@@ -82,45 +81,11 @@ impl Export {
         self.listeners.as_ref().map(Listeners::sweep).unwrap_or_default()
     }
 
-    /// When the VIP has to go, if it is up; `None`: not by itself. See the module `guardian` for the rule.
+    /// When the VIP has to go, if it is up; `None`: not by itself.
     pub(super) fn deadline_ns(&self, death: Option<Death>) -> Option<u64> {
-        // Planted: the address stays.
-        if !self.up || planted(Planted::KeepAddress) {
-            return None;
-        }
-        if self.lowering {
-            return Some(0);
-        }
-        match death {
-            Some(d) if !self.leased_by_server => match d.peer {
-                PeerState::None => None,
-                PeerState::Connected => {
-                    // Once for the peer to take over, once more for the restarted server to raise it.
-                    let hold = u64::try_from(d.handover.as_nanos()).unwrap_or(u64::MAX).saturating_mul(2);
-                    Some(self.lease_until_ns.max(d.at_ns.saturating_add(hold)))
-                }
-                PeerState::Disconnected => Some(self.lease_until_ns),
-            },
-            _ => Some(self.lease_until_ns),
-        }
+        let Self { up, lowering, lease_until_ns, leased_by_server, .. } = *self;
+        rule::deadline_ns(Held { up, lowering, lease_until_ns, leased_by_server }, death)
     }
-}
-
-/// Is there somebody who can order a VIP down?
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum PeerState {
-    /// None is configured.
-    None,
-    Connected,
-    Disconnected,
-}
-
-/// The last death of a server.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Death {
-    pub(super) at_ns: u64,
-    pub(super) handover: Duration,
-    pub(super) peer: PeerState,
 }
 
 #[cfg(test)]
@@ -128,6 +93,9 @@ mod tests {
     //! Goal: a VIP never stays where nobody may serve and nobody can order it away, and never goes where that
     //! would cost a client for nothing.
     //! Method: the rule as a table.
+    use std::time::Duration;
+
+    use super::super::rule::PeerState;
     use super::*;
 
     #[test]

@@ -18,6 +18,7 @@ mod event_loop;
 mod export;
 mod parking;
 mod peer;
+pub mod rule;
 mod sentinel;
 mod server;
 
