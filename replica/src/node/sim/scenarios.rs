@@ -723,11 +723,13 @@ fn a_primary_whose_state_machine_hangs_hands_over() {
 fn a_gap_in_the_loop_is_not_the_disks_silence() {
     for ms in [1_600, 2_000, 5_000] {
         let mut world = pair(Third::Witness);
-        // It is not deposed meanwhile, so that it could blame its disk at once.
+        world.hosts[0].disk_hangs_until = world.now + (ms + 300) * MS;
+        let next = world.now + 60 * MS;
+        world.run_until(next);
+        // Both, so that it is not deposed meanwhile and could blame its disk at once.
         world.pause(1, ms * MS);
-        world.hosts[0].disk_hangs_until = world.now + (ms + 200) * MS;
         world.pause(0, ms * MS);
-        let next = world.now + (ms + 400) * MS;
+        let next = world.now + (ms + 100) * MS;
         world.run_until(next);
         assert_eq!(world.yields, 0, "{ms}");
         assert_ne!(status(&world, 0).own_disk, OwnDisk::Hangs, "{ms}");
