@@ -83,8 +83,8 @@ pub const NOENT: u32 = 2;
 pub const EXIST: u32 = 17;
 /// NFS3ERR_STALE.
 pub const STALE: u32 = 70;
-/// NFS3ERR_NOTEMPTY.
-pub const NOTEMPTY: u32 = 66;
+/// NFS3ERR_IO.
+pub const IO: u32 = 5;
 /// NFS3ERR_NOSPC.
 pub const NOSPC: u32 = 28;
 /// NLM4_DENIED.
@@ -208,6 +208,15 @@ impl Op {
     /// Doing it twice is not doing it once.
     pub fn is_idempotent(&self) -> bool {
         matches!(self, Self::Mount(_) | Self::GetAttr(_) | Self::Lookup(..) | Self::Read(_) | Self::ReadDir(_))
+    }
+
+    /// Is it what a client may be told where a disk fails or is full: EIO of what only reads, ENOSPC of what changes?
+    pub fn disk_says_no(&self, answer: &Answer) -> bool {
+        match answer {
+            Answer::Failed(IO) => self.is_idempotent(),
+            Answer::Failed(NOSPC) => !self.is_idempotent(),
+            _ => false,
+        }
     }
 
     /// Takes a reply apart.

@@ -275,8 +275,10 @@ impl World {
         let Some(call) = m.calls.remove(&xid) else { return };
         let answer = call.op.answer(reply);
         let slot = &mut m.slots[call.slot];
-        let outcome = slot.answered(&call.op, &answer);
-        let place = slot.place.take();
+        let excused = self.setup.faults.disk_error && call.op.disk_says_no(&answer);
+        // What a failing disk refused was not done, or may be asked again: its history has no answer.
+        let outcome = if excused { Ok(()) } else { slot.answered(&call.op, &answer) };
+        let place = slot.place.take().filter(|_| !excused);
         let export = m.export;
         self.trace.event(self.now, "answer", &[client as u64, mount as u64, u64::from(xid)]);
         if self.trace.prints() {

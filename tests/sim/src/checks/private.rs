@@ -128,9 +128,6 @@ impl Private {
     /// The operation was answered: is that what had to come? Whatever it was, it is done now.
     pub fn answered(&mut self, op: &Op, answer: &Answer) -> Result<(), String> {
         let wrong = |expected: String| Err(format!("{op:?} is answered by {answer:?}, not by {expected}"));
-        if *answer == Answer::Failed(ops::NOSPC) && !op.is_idempotent() {
-            return Ok(());
-        }
         let expected = match op {
             Op::Create(_, name) | Op::CreateExclusive(_, name, _) | Op::Mkdir(_, name) => {
                 if self.names.contains_key(name) {

@@ -57,7 +57,11 @@ impl World {
 
 /// Every object below the root, as text: attributes, names, content.
 fn tree(fs: &Fs) -> Vec<String> {
-    let mut out = Vec::new();
+    let mut out = vec![
+        format!("write verifier {:x}, witness {:x}", fs.write_verifier(), fs.witness_identity()),
+        format!("mounts {:?}, quota {:?}, usage {:?}", fs.mounts(), fs.quota(), fs.usage()),
+        format!("locks {:?} of {:?}", fs.locks(), fs.lock_hosts()),
+    ];
     walk(fs, fs.root(), "/", &mut out);
     out
 }
