@@ -146,14 +146,7 @@ impl Sum {
 }
 
 /// Runs seeds on all cores. `say`: progress and failures go to standard error.
-pub fn many(
-    from: u64,
-    count: u64,
-    threads: usize,
-    keep_going: bool,
-    bug: Option<Planted>,
-    say: bool,
-) -> Sum {
+pub fn many(from: u64, count: u64, threads: usize, keep_going: bool, bug: Option<Planted>, say: bool) -> Sum {
     let (next, stop, begun) = (AtomicU64::new(from), AtomicBool::new(false), Instant::now());
     let sum = Mutex::new((Sum::default(), Instant::now()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

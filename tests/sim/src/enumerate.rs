@@ -77,7 +77,8 @@ pub type Crash = Option<(usize, u64)>;
 /// Runs one sequence; the changes that each host's disk saw.
 pub fn one(steps: &[Step], crash: Crash, durability: Durability) -> Result<[u64; 2], Failure> {
     let mut world = World::new(setup(durability), false);
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sequence(&mut world, steps, crash)));
+    let outcome =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sequence(&mut world, steps, crash)));
     replica::clock::real();
     replica::random::real();
     if outcome.is_err() {

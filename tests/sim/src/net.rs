@@ -353,8 +353,8 @@ impl World {
             return;
         }
         let boot = self.hosts[h].boot;
-        let lost = self.rng.one_in(self.net.client_loss)
-            || self.now < self.net.client_cut_until[tuple.client][h];
+        let lost =
+            self.rng.one_in(self.net.client_loss) || self.now < self.net.client_cut_until[tuple.client][h];
         // Data is sent again by the host's kernel, as long as it has the connection.
         let delay = self.rng.between(40_000, 500_000);
         match packet {

@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 use nfs3_types::nfs3::{
-    CREATE3args, CREATE3res, GETATTR3args, GETATTR3res, LINK3args, LINK3res, LOOKUP3args, LOOKUP3res, MKDIR3args,
-    MKDIR3res, Nfs3Option, Nfs3Result, READ3args, READ3res, READDIR3args, READDIR3res, REMOVE3args, REMOVE3res,
-    RENAME3args, RENAME3res, RMDIR3args, RMDIR3res, SETATTR3args, SETATTR3res, WRITE3args, WRITE3res, cookieverf3,
-    createhow3, createverf3, diropargs3, nfs_fh3, nfsstat3, sattr3, stable_how,
+    CREATE3args, CREATE3res, GETATTR3args, GETATTR3res, LINK3args, LINK3res, LOOKUP3args, LOOKUP3res,
+    MKDIR3args, MKDIR3res, Nfs3Option, Nfs3Result, READ3args, READ3res, READDIR3args, READDIR3res,
+    REMOVE3args, REMOVE3res, RENAME3args, RENAME3res, RMDIR3args, RMDIR3res, SETATTR3args, SETATTR3res,
+    WRITE3args, WRITE3res, cookieverf3, createhow3, createverf3, diropargs3, nfs_fh3, nfsstat3, sattr3,
+    stable_how,
 };
 use nfs3_types::rpc::{RPC_VERSION_2, auth_unix, call_body, msg_body, opaque_auth, rpc_msg};
 use nfs3_types::xdr_codec::{Opaque, Pack, Unpack};
@@ -164,13 +165,17 @@ impl Op {
             Self::CreateExclusive(dir, name, verifier) => {
                 (NFS, 8, create(dir, name, createhow3::EXCLUSIVE(createverf3(verifier.to_be_bytes()))))
             }
-            Self::Mkdir(dir, name) => (NFS, 9, pack(&MKDIR3args { where_: at(dir, name), attributes: mode() })),
+            Self::Mkdir(dir, name) => {
+                (NFS, 9, pack(&MKDIR3args { where_: at(dir, name), attributes: mode() }))
+            }
             Self::Remove(dir, name) => (NFS, 12, pack(&REMOVE3args { object: at(dir, name) })),
             Self::Rmdir(dir, name) => (NFS, 13, pack(&RMDIR3args { object: at(dir, name) })),
             Self::Rename(dir, from, to) => {
                 (NFS, 14, pack(&RENAME3args { from: at(dir, from), to: at(dir, to) }))
             }
-            Self::Link(file, dir, name) => (NFS, 15, pack(&LINK3args { file: fh(file), link: at(dir, name) })),
+            Self::Link(file, dir, name) => {
+                (NFS, 15, pack(&LINK3args { file: fh(file), link: at(dir, name) }))
+            }
             Self::ReadDir(dir) => {
                 let cookieverf = cookieverf3::default();
                 (NFS, 16, pack(&READDIR3args { dir: fh(dir), cookie: 0, cookieverf, count: 32 << 10 }))
@@ -207,7 +212,10 @@ impl Op {
 
     /// Doing it twice is not doing it once.
     pub fn is_idempotent(&self) -> bool {
-        matches!(self, Self::Mount(_) | Self::GetAttr(_) | Self::Lookup(..) | Self::Read(_) | Self::ReadDir(_))
+        matches!(
+            self,
+            Self::Mount(_) | Self::GetAttr(_) | Self::Lookup(..) | Self::Read(_) | Self::ReadDir(_)
+        )
     }
 
     /// Is it what a client may be told where a disk fails or is full: EIO of what only reads, ENOSPC of what changes?
@@ -269,7 +277,8 @@ impl Op {
                 }
                 let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
                 let entries = ok.reply.entries.into_inner().into_iter();
-                let mut names: Vec<_> = entries.map(|e| (name(e.name.as_ref()), e.fileid, e.cookie)).collect();
+                let mut names: Vec<_> =
+                    entries.map(|e| (name(e.name.as_ref()), e.fileid, e.cookie)).collect();
                 names.retain(|(name, ..)| name != "." && name != "..");
                 names.sort();
                 Ok(Answer::Names(names))

@@ -99,9 +99,16 @@ fn all(world: &mut World) {
         world.repair(true);
     }
     if world.failure.is_none() && !world.all_over() {
-        let calls: Vec<String> = world.clients.iter().flat_map(|c| &c.mounts).flat_map(|m| {
-            m.calls.iter().map(|(xid, call)| format!("export {} xid {xid} {:?}, {:?}", m.export, call.op, m.link))
-        }).collect();
+        let calls: Vec<String> = world
+            .clients
+            .iter()
+            .flat_map(|c| &c.mounts)
+            .flat_map(|m| {
+                m.calls
+                    .iter()
+                    .map(|(xid, call)| format!("export {} xid {xid} {:?}, {:?}", m.export, call.op, m.link))
+            })
+            .collect();
         world.fail(format!("{} calls are not answered: {calls:?}", world.unanswered()));
     }
     // Both have applied everything by then.

@@ -76,8 +76,9 @@ fn each_planted_bug_is_found() {
     let only = std::env::var("SIM_PLANTED").unwrap_or_default();
     let mut missed = Vec::new();
     for plan in plans().iter().filter(|plan| format!("{:?}", plan.bug).contains(&only)) {
-        let found = (0..plan.seeds)
-            .find_map(|seed| run_planted(setup(plan, seed), plan.bug, false).failure.map(|failure| (seed, failure.why)));
+        let found = (0..plan.seeds).find_map(|seed| {
+            run_planted(setup(plan, seed), plan.bug, false).failure.map(|failure| (seed, failure.why))
+        });
         match found {
             Some((seed, why)) => println!("{:?}: seed {seed}: {}", plan.bug, &why[..why.len().min(160)]),
             None => missed.push(plan.bug),
@@ -92,7 +93,12 @@ fn without_a_bug_nothing_is_found() {
     for plan in plans() {
         for seed in 0..3 {
             let failure = run(setup(&plan, seed), false).failure;
-            assert!(failure.is_none(), "{:?}, seed {seed}: {}", plan.bug, failure.map_or(String::new(), |f| f.text(seed)));
+            assert!(
+                failure.is_none(),
+                "{:?}, seed {seed}: {}",
+                plan.bug,
+                failure.map_or(String::new(), |f| f.text(seed))
+            );
         }
     }
 }

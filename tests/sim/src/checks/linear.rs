@@ -53,7 +53,8 @@ pub fn check<O: Object>(start: O, history: &[Event<O::Ask, O::Answer>]) -> Resul
         let is_done = |i: usize| done[i / 64] & (1 << (i % 64)) != 0;
         // Whatever begins after the first end among those that are left comes after it.
         let left = events.iter().enumerate().filter(|(i, _)| !is_done(*i));
-        let horizon = left.filter_map(|(_, e)| e.answered.as_ref().map(|(at, _)| *at)).min().unwrap_or(u64::MAX);
+        let horizon =
+            left.filter_map(|(_, e)| e.answered.as_ref().map(|(at, _)| *at)).min().unwrap_or(u64::MAX);
         for (i, event) in events.iter().enumerate() {
             if event.asked > horizon {
                 break;

@@ -114,13 +114,16 @@ impl Private {
             (5, Some(thing)) if is_file(&thing) => Op::Remove(dir, name),
             (6, Some(thing)) => {
                 let target = self.names.get(&other);
-                let fits = name != other && target.is_none_or(|t| is_file(t) && is_file(&thing) && t.id != thing.id);
+                let fits =
+                    name != other && target.is_none_or(|t| is_file(t) && is_file(&thing) && t.id != thing.id);
                 if fits { Op::Rename(dir, name, other) } else { Op::GetAttr(thing.fh) }
             }
             (7, Some(thing)) if is_file(&thing) && name != other => Op::Link(thing.fh, dir, other),
             (8, Some(thing)) if is_file(&thing) => Op::Truncate(thing.fh, rng.between(0, BLOCKS)),
             (9, Some(thing)) if is_file(&thing) => Op::Read(thing.fh),
-            (_, Some(thing)) if is_file(&thing) => Op::Write(thing.fh, rng.between(0, BLOCKS - 1), self.value()),
+            (_, Some(thing)) if is_file(&thing) => {
+                Op::Write(thing.fh, rng.between(0, BLOCKS - 1), self.value())
+            }
             (_, Some(_)) => Op::Rmdir(dir, name),
         }
     }
@@ -191,7 +194,9 @@ impl Private {
             }
             Op::Read(fh) => Answer::Blocks(self.content(fh).cloned().unwrap_or_default()),
             Op::ReadDir(_) => return self.listed(op, answer),
-            Op::Mount(_) | Op::CreateAnyhow(..) | Op::Lock(..) | Op::Unlock(..) => return wrong("nothing".into()),
+            Op::Mount(_) | Op::CreateAnyhow(..) | Op::Lock(..) | Op::Unlock(..) => {
+                return wrong("nothing".into());
+            }
         };
         if *answer == expected { Ok(()) } else { wrong(format!("{expected:?}")) }
     }

@@ -35,7 +35,10 @@ impl World {
         }
         let since = *since.get_or_insert(self.now);
         if self.now > since + TWO_ADDRESSES_NS {
-            self.fail(format!("the address of export {export} is on both hosts for {} ms", (self.now - since) / MS));
+            self.fail(format!(
+                "the address of export {export} is on both hosts for {} ms",
+                (self.now - since) / MS
+            ));
         }
     }
 

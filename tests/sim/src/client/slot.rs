@@ -16,14 +16,29 @@ enum Work {
     /// It mounts.
     Mounting,
     /// It looks for the shared directory, or makes it: MKDIR, which may fail, then LOOKUP.
-    Making { root: Fh },
-    Finding { root: Fh },
+    Making {
+        root: Fh,
+    },
+    Finding {
+        root: Fh,
+    },
     /// It makes the shared files, then its own directory.
-    Files { root: Fh, shared: Fh, files: Vec<Fh> },
+    Files {
+        root: Fh,
+        shared: Fh,
+        files: Vec<Fh>,
+    },
     /// It works in its own directory and on what is shared.
-    Busy { private: Box<Private>, shared: Fh, files: Vec<Fh> },
+    Busy {
+        private: Box<Private>,
+        shared: Fh,
+        files: Vec<Fh>,
+    },
     /// It reads back what it made, and ends.
-    ReadBack { private: Box<Private>, left: Vec<Op> },
+    ReadBack {
+        private: Box<Private>,
+        left: Vec<Op>,
+    },
     /// Done.
     Over,
 }

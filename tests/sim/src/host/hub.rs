@@ -375,7 +375,8 @@ impl World {
     /// An administrator orders an export to the other node.
     pub fn order_over(&mut self, h: usize, export: usize) {
         let process = self.hosts[h].process.as_ref();
-        let ready = process.is_some_and(|p| p.in_sync[export] == Some(true) && p.policy.is_up(export_id(export)));
+        let ready =
+            process.is_some_and(|p| p.in_sync[export] == Some(true) && p.policy.is_up(export_id(export)));
         if ready && self.now >= self.hosts[h].paused_until {
             self.say(format!("host {h}: an administrator hands export {export} over"));
             self.server_input(h, PolicyInput::Order(Order::HandOver { export: export_id(export) }));

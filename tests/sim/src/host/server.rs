@@ -432,7 +432,9 @@ impl World {
         let conn = *conn;
         let Some(process) = self.hosts[h].process.as_mut() else { return };
         process.own.insert(tuple);
-        process.peers.retain(|known| (known.client, known.export) != (tuple.client, tuple.export) || known.port != tuple.port);
+        process.peers.retain(|known| {
+            (known.client, known.export) != (tuple.client, tuple.export) || known.port != tuple.port
+        });
         let in_sync = process.in_sync[tuple.export] == Some(true);
         let numbered = in_sync.then_some(conn);
         if in_sync {
@@ -455,7 +457,9 @@ impl World {
     }
 
     fn begin_reading(&mut self, h: usize, tuple: Tuple) {
-        let Some((conn, socket @ Socket::Server(false))) = self.hosts[h].sockets.get_mut(&tuple) else { return };
+        let Some((conn, socket @ Socket::Server(false))) = self.hosts[h].sockets.get_mut(&tuple) else {
+            return;
+        };
         *socket = Socket::Server(true);
         let conn = *conn;
         self.read(h, tuple.export, conn);
