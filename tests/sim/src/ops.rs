@@ -84,6 +84,8 @@ pub const NOENT: u32 = 2;
 pub const EXIST: u32 = 17;
 /// NFS3ERR_STALE.
 pub const STALE: u32 = 70;
+/// NFS3ERR_ISDIR.
+pub const ISDIR: u32 = 21;
 /// NFS3ERR_IO.
 pub const IO: u32 = 5;
 /// NFS3ERR_NOSPC.
