@@ -188,11 +188,6 @@ impl Shared {
         }
     }
 
-    /// Operations in all histories.
-    pub fn len(&self) -> usize {
-        self.files.values().chain(self.locks.values()).map(Vec::len).sum::<usize>() + self.dir.len()
-    }
-
     /// Is every history explained by some order?
     pub fn check(&self) -> Result<(), String> {
         for (file, history) in &self.files {
