@@ -90,6 +90,8 @@ pub const ISDIR: u32 = 21;
 pub const IO: u32 = 5;
 /// NFS3ERR_NOSPC.
 pub const NOSPC: u32 = 28;
+/// NLM4_DENIED_GRACE_PERIOD.
+pub const GRACE: u32 = 4;
 /// NLM4_DENIED.
 pub const DENIED: u32 = 1;
 
