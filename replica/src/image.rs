@@ -54,25 +54,35 @@ fn store<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     move |source| ImageError::Store { what, source: source.into() }
 }
 
-/// Where an export's directory is, or is to be: a name in a directory that copies are made in, too.
+/// Where an export's directory is, or is to be: a name on a disk, beside which copies come in. `divergent` on that disk is where
+/// what is kept of replaced copies goes.
 #[derive(Clone, Debug)]
 pub struct Place {
-    exports: Arc<dyn Disk>,
+    disk: Arc<dyn Disk>,
     name: PathBuf,
     wal: WalOptions,
 }
 
 impl Place {
     /// On this disk, under this name. A copy's log is made with these options.
-    pub fn new(exports: Arc<dyn Disk>, name: impl Into<PathBuf>, wal: WalOptions) -> Self {
-        Self { exports, name: name.into(), wal }
+    pub fn new(disk: Arc<dyn Disk>, name: impl Into<PathBuf>, wal: WalOptions) -> Self {
+        Self { disk, name: name.into(), wal }
     }
 
-    /// A directory of the host's.
+    /// `DATA/exports/UUID`, a directory of the host's.
     pub fn of(dir: &Path) -> Self {
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let exports = Arc::new(RealDisk::new(parent.unwrap_or(Path::new("."))));
-        Self::new(exports, dir.file_name().unwrap_or_default(), WalOptions::default())
+        let or_here = |dir: Option<&Path>| {
+            dir.filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+        };
+        let exports = or_here(dir.parent());
+        let name =
+            Path::new(exports.file_name().unwrap_or_default()).join(dir.file_name().unwrap_or_default());
+        Self::new(Arc::new(RealDisk::new(or_here(exports.parent()))), name, WalOptions::default())
+    }
+
+    /// The directory of all exports.
+    fn parent(&self) -> &Path {
+        self.name.parent().unwrap_or(Path::new(""))
     }
 
     fn sibling(&self, suffix: &str) -> PathBuf {

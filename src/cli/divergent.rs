@@ -22,8 +22,11 @@ pub async fn run(setup: &Setup, command: &DivergentCommand) -> anyhow::Result<Ex
         DivergentCommand::List { json } => list(&link, *json).await,
         DivergentCommand::Show { id } => show(&link, id).await,
         DivergentCommand::Remove { id } => {
-            let request = DivergentRequest { id: id.clone(), remove: true, ..DivergentRequest::default() };
-            let (node, _, _) = find(&link, &request).await?;
+            // Seen before it is deleted, and deleted where it was seen.
+            let mut request = DivergentRequest { id: id.clone(), ..DivergentRequest::default() };
+            let (node, mut client, _) = find(&link, &request).await?;
+            request.remove = true;
+            client.divergent(request).await.map_err(|status| refused(&node, &status))?;
             print(&format!("removed from node {node}\n"));
             Ok(Severity::Ok.into())
         }
@@ -59,7 +62,7 @@ async fn list(link: &AdminLink, as_json: bool) -> anyhow::Result<ExitCode> {
 
 async fn show(link: &AdminLink, id: &str) -> anyhow::Result<ExitCode> {
     let mut request = DivergentRequest { id: id.to_owned(), ..DivergentRequest::default() };
-    let (node, mut client, mut reply) = find(link, &request).await?;
+    let (node, mut client, mut reply) = find(&link, &request).await?;
     let moment = Moment::now();
     if let Some(tail) = reply.tails.first()
         && !print(&head(&node, tail, &moment))
@@ -88,12 +91,14 @@ async fn ask(link: &AdminLink, node: &str, request: DivergentRequest) -> anyhow:
     Ok((client, reply.into_inner()))
 }
 
-/// Asks each node for one that only one of them has.
+/// Asks each node for one that only one of them has. Names that were given by hand may be on both: then nobody could say which is
+/// meant.
 async fn find(
     link: &AdminLink,
     request: &DivergentRequest,
 ) -> anyhow::Result<(String, AdminClient<Channel>, DivergentReply)> {
     let mut errors = Vec::new();
+    let mut found = Vec::new();
     for node in nodes(link) {
         let mut client = match link.connect(&node).await {
             Ok(client) => client,
@@ -103,15 +108,20 @@ async fn find(
             }
         };
         match client.divergent(request.clone()).await {
-            Ok(reply) => return Ok((node, client, reply.into_inner())),
+            Ok(reply) => found.push((node, client, reply.into_inner())),
             Err(status) if status.code() == Code::NotFound => {}
             Err(status) => errors.push(format!("{:#}", refused(&node, &status))),
         }
     }
-    if errors.is_empty() {
-        bail!("nothing is saved as {}: see `hanfs divergent list`", request.id);
+    let one = found.pop();
+    match (one, found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(_), false) => bail!("{} is on both nodes: rename one of the two directories", request.id),
+        (None, _) if errors.is_empty() => {
+            bail!("nothing is saved as {}: see `hanfs divergent list`", request.id)
+        }
+        (None, _) => bail!("{}", errors.join("; ")),
     }
-    bail!("{}", errors.join("; "))
 }
 
 /// A paragraph each.
@@ -130,8 +140,12 @@ fn head(node: &str, tail: &DivergentTail, moment: &Moment) -> String {
     }
     let committed = match tail.committed {
         upto if upto >= tail.last => "all of them committed, so clients had been told".to_owned(),
-        upto if upto >= tail.first => format!("up to {upto} committed, so clients had been told"),
-        _ => "none known to be committed".to_owned(),
+        upto if upto >= tail.first => {
+            format!(
+                "at least up to {upto} committed, so clients had been told; of the last second nobody knows"
+            )
+        }
+        _ => "none known to be committed; of the last second before a crash nobody knows".to_owned(),
     };
     let copy = if tail.whole_copy { "; its log did not reach back, the whole copy is kept" } else { "" };
     format!(

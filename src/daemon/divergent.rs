@@ -23,7 +23,7 @@ use replica::divergent::Log;
 use replica::ids::ExportId;
 use replica::image::{KEPT_COPY, Receiver, kept_dir};
 use replica::log::{LogIndex, StableState};
-use replica::wal::{ENTRY_BYTES_MAX, Wal, WalOptions, WalReader};
+use replica::wal::{ENTRY_BYTES_MAX, Wal, WalError, WalOptions, WalReader};
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 
@@ -39,7 +39,7 @@ const PIECE_BYTES: usize = 1 << 20;
 /// A saved log's segments: small, because most tails are; an entry of the largest size fits.
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// Entries in one answer.
-const ENTRIES_MAX: usize = 1000;
+const ENTRIES_MAX: usize = 20_000;
 
 const _: () = assert!(ENTRY_BYTES_MAX as u64 * 2 <= SEGMENT_BYTES);
 
@@ -62,7 +62,8 @@ pub struct Info {
     /// Entries that are there.
     first: LogIndex,
     last: LogIndex,
-    /// Up to here they had been committed in their own history, so clients had been answered.
+    /// Up to here at least they had been committed in their own history, so clients had been answered. Of the second before a crash
+    /// nobody knows.
     committed: LogIndex,
     /// Of the entries; of the copy, where it was kept whole.
     bytes: u64,
@@ -158,11 +159,15 @@ impl Info {
 /// that is whole. Says what was saved, if there was anything.
 pub fn save(receiver: &Receiver, dir: &Path, id: ExportId, path: &str) -> anyhow::Result<Option<String>> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.join(WAL)));
-    if !dir.join(WAL).exists() {
+    if !dir.join(WAL).try_exists()? {
         return Ok(None);
     }
-    // What cannot be read was said already, and there is nothing that could be told from the rest.
-    let Ok(Some((reader, state))) = WalReader::open(&disk) else { return Ok(None) };
+    let (reader, state) = match WalReader::open(&disk) {
+        Ok(Some(found)) => found,
+        // That was said already, and there is nothing that could be told from the rest.
+        Ok(None) | Err(WalError::Damaged { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     let source = Log::of_source(receiver.start());
     let own = Log::new(&state, reader.marks());
     // Within one history everything that was acknowledged is the source's too.

@@ -277,10 +277,17 @@ impl<D: Dns> Task<D> {
             });
         }
         let known = &self.known.addresses;
-        let stale =
-            self.asked.iter().filter(|(ip, a)| a.next <= now && known.contains_key(*ip)).map(|(ip, _)| *ip);
-        let stale: Vec<_> = stale.take(room(&self.asking)).collect();
-        stale.into_iter().for_each(|ip| self.ask_address(ip));
+        let stale = |proof: Proof| {
+            let due = self
+                .asked
+                .iter()
+                .filter(move |(ip, a)| a.proof == proof && a.next <= now && known.contains_key(*ip));
+            due.map(|(ip, _)| *ip)
+        };
+        let mut ask: Vec<_> = stale(Proof::Proven).take(room(&self.asking)).collect();
+        let under_way = self.asking.len().saturating_add(ask.len());
+        ask.extend(stale(Proof::Claimed).take(ASKING_CLAIMED_MAX.saturating_sub(under_way)));
+        ask.into_iter().for_each(|ip| self.ask_address(ip));
     }
 
     /// About one that is in `asked`.

@@ -241,8 +241,8 @@ fn judge(node: &AdminService, status: &ExportStatus, raft: &NodeStatus, problems
             Severity::Critical,
             format!(
                 "{path}: both nodes went on without each other, and neither yields by itself. Choose whose changes are \
-                 given up; stop hanfs there, move its directory of this export aside, and start it: the other node's \
-                 copy replaces it"
+                 given up; stop hanfs there, move its DATA/exports/UUID to DATA/divergent/NAME/copy, and start it: the \
+                 other node's copy replaces it"
             ),
             0,
         ));

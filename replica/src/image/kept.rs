@@ -16,8 +16,8 @@ pub(super) const KEPT: &str = "kept";
 pub(super) const KEEP_COPY: &str = "keep-copy";
 /// See [`KEEP_COPY`].
 pub const KEPT_COPY: &str = "copy";
-/// From the exports' directory, where what is kept is put away.
-const PLACE: &str = "../divergent";
+/// Where what is kept is put away.
+pub(super) const PLACE: &str = "divergent";
 
 /// Where what was kept of replaced copies is, for an export's directory `DATA/exports/UUID`: `DATA/divergent`.
 pub fn kept_dir(dir: &Path) -> PathBuf {
@@ -26,25 +26,25 @@ pub fn kept_dir(dir: &Path) -> PathBuf {
 
 /// Moves what came into place with a copy to where it is kept. Begins anew wherever a crash left it.
 pub(super) fn put_away(place: &Place, old: &Path) -> io::Result<()> {
-    let Place { exports, name, .. } = place;
+    let Place { disk, name, .. } = place;
     let (kept, to) = (name.join(KEPT), Path::new(PLACE));
-    let Some(found) = names(&**exports, &kept)? else { return Ok(()) };
-    exports.create_dir(to)?;
+    let Some(found) = names(&**disk, &kept)? else { return Ok(()) };
+    disk.create_dir(to)?;
     for one in found {
         let from = kept.join(&one);
         let mark = from.join(KEEP_COPY);
-        if is_there(&**exports, &mark) {
-            if is_there(&**exports, old) {
-                exports.rename(old, &from.join(KEPT_COPY))?;
+        if is_there(&**disk, &mark) {
+            if is_there(&**disk, old) {
+                disk.rename(old, &from.join(KEPT_COPY))?;
             }
-            exports.sync_dir(&from)?;
-            exports.sync_dir(Path::new(""))?;
-            exports.remove(&mark)?;
+            disk.sync_dir(&from)?;
+            disk.sync_dir(place.parent())?;
+            disk.remove(&mark)?;
         }
-        exports.rename(&from, &to.join(&one))?;
+        disk.rename(&from, &to.join(&one))?;
     }
-    exports.sync_dir(to)?;
-    exports.remove_tree(&kept)
+    disk.sync_dir(to)?;
+    disk.remove_tree(&kept)
 }
 
 /// Makes every name among what is kept in a received image durable; whoever wrote a file has synced that.

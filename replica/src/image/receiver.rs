@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::peer::{ImageEnd, ImageLog, ImagePart, ImageStart, image_part};
 
-use super::kept::{KEEP_COPY, KEPT, put_away, sync_kept};
+use super::kept::{KEEP_COPY, KEPT, PLACE, put_away, sync_kept};
 use super::{ImageError, Place, store};
 use crate::disk::Disk;
 use crate::fs::content::ContentWriter;
@@ -32,7 +32,7 @@ pub enum OldVote {
 
 /// From the log of an export's directory.
 pub fn old_vote(place: &Place) -> OldVote {
-    let disk = place.exports.below(&place.name.join(WAL_DIR));
+    let disk = place.disk.below(&place.name.join(WAL_DIR));
     if !is_there(&*disk, Path::new("")) {
         return OldVote::Known(StableState::default());
     }
@@ -75,9 +75,9 @@ impl Receiver {
             return Err(ImageError::Malformed("it does not begin with its start"));
         };
         let name = place.sibling(INCOMING);
-        place.exports.remove_tree(&name).map_err(store("remove an unfinished copy"))?;
-        place.exports.create_dir(&name).map_err(store("make a directory for the copy"))?;
-        let incoming = place.exports.below(&name);
+        place.disk.remove_tree(&name).map_err(store("remove an unfinished copy"))?;
+        place.disk.create_dir(&name).map_err(store("make a directory for the copy"))?;
+        let incoming = place.disk.below(&name);
         // The vote of a voter that comes to life with this copy is the leader's, in the leader's term: it cannot
         // have helped to elect anybody else in it. A later vote of its own stands.
         // What cannot be read may have been a vote in the next term: that one is spent.
@@ -115,6 +115,8 @@ impl Receiver {
     /// goes with the copy if that fails. What is written there must be durable before the last part.
     pub fn keep(&self, name: &str) -> Result<PathBuf, ImageError> {
         let dir = Path::new(KEPT).join(name);
+        // A disk that has no room for it says so while the old copy is still in its place.
+        self.place.disk.create_dir(Path::new(PLACE)).map_err(store("make a directory for what is kept"))?;
         self.incoming.create_dir(&dir).map_err(store("make a directory for what is kept"))?;
         Ok(self.incoming.locate(&dir))
     }
@@ -199,29 +201,29 @@ impl Receiver {
         sync_kept(&*self.incoming).map_err(store("sync what is kept of the old copy"))?;
         self.incoming.open(Path::new(COMPLETE), true).map_err(store("mark the copy"))?;
         self.incoming.sync_dir(Path::new("")).map_err(store("sync the copy"))?;
-        self.place.exports.sync_dir(Path::new("")).map_err(store("sync the exports' directory"))
+        self.place.disk.sync_dir(self.place.parent()).map_err(store("sync the exports' directory"))
     }
 }
 
 /// Puts a whole copy, if one is there, in the place of the export's directory, and removes what is left of others. Called at every
 /// start, too: a crash at any point between leaves either the old directory or the whole copy.
 pub fn install(place: &Place) -> Result<bool, ImageError> {
-    let Place { exports, name, .. } = place;
+    let Place { disk, name, .. } = place;
     let (incoming, old) = (place.sibling(INCOMING), place.sibling("old"));
-    let whole = is_there(&**exports, &incoming.join(COMPLETE));
+    let whole = is_there(&**disk, &incoming.join(COMPLETE));
     if whole {
-        if is_there(&**exports, name) {
+        if is_there(&**disk, name) {
             // Left from an earlier copy: this one would not have begun before it was done with.
-            exports.remove_tree(&old).map_err(store("remove an old copy"))?;
-            exports.rename(name, &old).map_err(store("move the old copy aside"))?;
+            disk.remove_tree(&old).map_err(store("remove an old copy"))?;
+            disk.rename(name, &old).map_err(store("move the old copy aside"))?;
         }
-        exports.rename(&incoming, name).map_err(store("move the copy into place"))?;
-        exports.sync_dir(Path::new("")).map_err(store("sync the exports' directory"))?;
+        disk.rename(&incoming, name).map_err(store("move the copy into place"))?;
+        disk.sync_dir(place.parent()).map_err(store("sync the exports' directory"))?;
     }
-    let _ = exports.remove(&name.join(COMPLETE));
+    let _ = disk.remove(&name.join(COMPLETE));
     put_away(place, &old).map_err(store("keep what only this node had"))?;
-    exports.remove_tree(&incoming).map_err(store("remove an unfinished copy"))?;
-    exports.remove_tree(&old).map_err(store("remove an old copy"))?;
+    disk.remove_tree(&incoming).map_err(store("remove an unfinished copy"))?;
+    disk.remove_tree(&old).map_err(store("remove an old copy"))?;
     Ok(whole)
 }
 

@@ -105,7 +105,8 @@ impl Node {
             self.divergent = true;
             let text = format!(
                 "both nodes went on without each other (histories {mine:016x} and {:016x}): an administrator must \
-                 choose the copy that stays and remove the other's directory",
+                 choose the copy that stays; on the other node stop hanfs, move its DATA/exports/UUID to \
+                 DATA/divergent/NAME/copy and start it",
                 hello.history
             );
             self.event(out, tracing::Level::ERROR, text);

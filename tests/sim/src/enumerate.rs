@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use replica::node::{Durability, Third};
+use replica::planted::{self, Planted};
 
 pub use crate::checks::private::Step;
 use crate::run::{BACK_NS, Failure};
@@ -137,13 +138,14 @@ fn run_while(world: &mut World, at_most: u64, mut goes_on: impl FnMut(&mut World
     }
 }
 
-/// Every crash of every one of these sequences, on all cores, up to the first failure.
-pub fn all(sequences: &[Vec<Step>], durability: Durability) -> Enumerated {
+/// Every crash of every one of these sequences, on all cores, up to the first failure; with a bug in the product's code.
+pub fn all(sequences: &[Vec<Step>], durability: Durability, bug: Option<Planted>) -> Enumerated {
     let (next, sum) = (AtomicUsize::new(0), Mutex::new(Enumerated::default()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
+                planted::plant(bug);
                 while let Some(steps) = sequences.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (crashes, failure) = every_crash(steps, durability);
                     let mut sum = sum.lock();

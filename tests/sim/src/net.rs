@@ -143,7 +143,7 @@ impl World {
 
     /// The session ends; each side hears of it a little later.
     pub fn disconnect(&mut self) {
-        if self.session.number % 2 == 0 {
+        if self.session.number.is_multiple_of(2) {
             return;
         }
         self.session.number += 1;
@@ -174,7 +174,7 @@ impl World {
 
     /// From a server to the other one.
     pub fn to_peer(&mut self, from: usize, frame: PeerFrame) {
-        if self.session.number % 2 == 0 || self.session.silent {
+        if self.session.number.is_multiple_of(2) || self.session.silent {
             return;
         }
         let lost = self.now < self.net.nodes_cut_until || self.now < self.net.one_way_until[from];

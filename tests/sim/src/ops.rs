@@ -84,10 +84,14 @@ pub const NOENT: u32 = 2;
 pub const EXIST: u32 = 17;
 /// NFS3ERR_STALE.
 pub const STALE: u32 = 70;
-/// NFS3ERR_NOTEMPTY.
-pub const NOTEMPTY: u32 = 66;
+/// NFS3ERR_ISDIR.
+pub const ISDIR: u32 = 21;
+/// NFS3ERR_IO.
+pub const IO: u32 = 5;
 /// NFS3ERR_NOSPC.
 pub const NOSPC: u32 = 28;
+/// NLM4_DENIED_GRACE_PERIOD.
+pub const GRACE: u32 = 4;
 /// NLM4_DENIED.
 pub const DENIED: u32 = 1;
 
@@ -216,6 +220,15 @@ impl Op {
             self,
             Self::Mount(_) | Self::GetAttr(_) | Self::Lookup(..) | Self::Read(_) | Self::ReadDir(_)
         )
+    }
+
+    /// Is it what a client may be told where a disk fails or is full: EIO of what only reads, ENOSPC of what changes?
+    pub fn disk_says_no(&self, answer: &Answer) -> bool {
+        match answer {
+            Answer::Failed(IO) => self.is_idempotent(),
+            Answer::Failed(NOSPC) => !self.is_idempotent(),
+            _ => false,
+        }
     }
 
     /// Takes a reply apart.

@@ -13,6 +13,8 @@ const BEGIN_NS: u64 = 3_000 * MS;
 /// After the last fault, everything is served with both copies within this time: what hangs has ended, a recovering
 /// node has waited for its peer, both sides of a stream have noticed, and a server that died often was started again.
 pub const BACK_NS: u64 = 15_000 * MS;
+/// After so long each node has noticed that the other one is gone.
+const NOTICED_NS: u64 = 2_000 * MS;
 /// After that every call is answered within this time: the client's own 60 s, and room for a SYN.
 pub const ANSWERED_NS: u64 = 75_000 * MS;
 
@@ -110,8 +112,9 @@ fn all(world: &mut World) {
         world.fail(format!("{} calls are not answered: {calls:?}", world.unanswered()));
     }
     // Both have applied everything by then.
-    let next = world.now + 1_000 * MS;
-    world.run_until(next);
+    if world.failure.is_none() {
+        back(world);
+    }
     for export in 0..world.setup.exports {
         if world.failure.is_none() {
             world.check_content(export);
@@ -124,20 +127,25 @@ fn all(world: &mut World) {
     }
 }
 
-/// Service is back in time.
+/// Service is back in time, and stays: what was broken in the last moment is not noticed at once.
 fn back(world: &mut World) {
     let until = world.now + BACK_NS;
-    loop {
+    let mut well_since = None;
+    while world.failure.is_none() {
         let next = world.now + 250 * MS;
         world.run_until(next);
         world.repair(true);
         match world.well() {
-            _ if world.failure.is_some() => return,
-            Ok(()) => return,
-            Err(why) if world.now >= until => {
-                return world.fail(format!("{} s after all faults ended: {why}", BACK_NS / 1_000 / MS));
+            Ok(()) => {
+                let since = *well_since.get_or_insert(world.now);
+                if world.now >= since + NOTICED_NS {
+                    return;
+                }
             }
-            Err(_) => {}
+            Err(why) if world.now >= until => {
+                world.fail(format!("{} s after all faults ended: {why}", BACK_NS / 1_000 / MS));
+            }
+            Err(_) => well_since = None,
         }
     }
 }

@@ -248,10 +248,10 @@ impl World {
         for export in 0..self.setup.exports {
             let mut blank = [false; 2];
             let mut served = false;
-            for h in 0..2 {
+            for (h, blank) in blank.iter_mut().enumerate() {
                 let local = self.hosts[h].local(self.now);
                 let Some(run) = self.group(h, export) else { return };
-                blank[h] = run.parts.group.node_status().blank;
+                *blank = run.parts.group.node_status().blank;
                 served |= local < run.parts.group.lease_until_ns();
             }
             if !served && blank[0] != blank[1] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use replica::node::{GateState, Third, Timing};
+use replica::node::{Durability, GateState, Third, Timing};
 use replica::planted::{Planted, planted};
 use replica::witness::{WitnessState, WitnessVoter};
 
@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::host::copy::Copy;
 use crate::host::server::export_path;
 use crate::net::{Conn, Net, Session};
+use crate::ops::{self, Answer, Op};
 use crate::queue::{Event, Queue};
 use crate::rng::Rng;
 pub use crate::swarm::Setup;
@@ -275,12 +276,18 @@ impl World {
         let Some(call) = m.calls.remove(&xid) else { return };
         let answer = call.op.answer(reply);
         let slot = &mut m.slots[call.slot];
-        let outcome = slot.answered(&call.op, &answer);
-        let place = slot.place.take();
+        let excused = self.setup.faults.disk_error && call.op.disk_says_no(&answer);
+        // What a failing disk refused was not done, or may be asked again: its history has no answer.
+        let outcome = if excused { Ok(()) } else { slot.answered(&call.op, &answer) };
+        let place = slot.place.take().filter(|_| !excused);
         let export = m.export;
         self.trace.event(self.now, "answer", &[client as u64, mount as u64, u64::from(xid)]);
         if self.trace.prints() {
             self.say(format!("client {client}, export {export}: {:?} -> {answer:?}", call.op));
+        }
+        let may_lose_locks = self.setup.durability == Durability::Memory || self.setup.faults.wipe;
+        if answer == Answer::Failed(ops::GRACE) && matches!(call.op, Op::Lock(..)) && may_lose_locks {
+            self.shared[export].locks_lost = true;
         }
         if let Some(place) = place {
             self.shared[export].answered(self.now, &place, answer);

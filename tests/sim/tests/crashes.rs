@@ -3,9 +3,10 @@
 
 use hanfs_sim::enumerate::{STEPS, all, sequences};
 use replica::node::Durability;
+use replica::planted::Planted;
 
 fn enumerate(sequences: &[Vec<hanfs_sim::enumerate::Step>], durability: Durability) {
-    let sum = all(sequences, durability);
+    let sum = all(sequences, durability, None);
     println!("{durability:?}: {} sequences, {} crashes", sum.sequences, sum.crashes);
     if let Some((what, failure)) = sum.failure {
         panic!("{what}: {}\n{}", failure.why, failure.tail.join("\n"));
@@ -31,4 +32,15 @@ fn sampled_sequences_of_three() {
     });
     let three: Vec<_> = three.take(bound()).collect();
     enumerate(&three, Durability::Disk);
+}
+
+/// Goal: the enumeration finds what it is for. Method: bugs in the product's code, under sequences of one operation.
+#[test]
+fn planted_bugs_are_found() {
+    let one: Vec<_> = STEPS.iter().map(|step| vec![*step]).collect();
+    for bug in [Planted::SkipLogSync, Planted::CheckpointBeforeContent] {
+        let found = all(&one, Durability::Disk, Some(bug)).failure;
+        println!("{bug:?}: {:?}", found.as_ref().map(|(what, failure)| (what, &failure.why)));
+        assert!(found.is_some(), "{bug:?} is not found");
+    }
 }

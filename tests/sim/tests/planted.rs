@@ -1,104 +1,123 @@
-//! Goal: the simulator finds what it is for. Method: bugs planted in the product's code, one at a time, under faults of the
-//! kinds that can show them; each must be found within a stated number of seeds. The same seeds find nothing without it.
+//! Goal: the simulator finds what it is for. Method: bugs planted in the product's code, one at a time, under the faults that the
+//! seeds choose or under those that can show it; each must be found within a stated number of seeds. `seeds` runs the same
+//! seeds without a bug, and `without_a_bug_nothing_is_found` the others. `SIM_PLANTED` names one, `SIM_SEEDS` is another bound.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hanfs_sim::run::{run, run_planted};
 use hanfs_sim::swarm::{Faults, Setup};
 use replica::node::{Durability, Third};
 use replica::planted::Planted;
 
-/// A bug, under what it shows, and within how many seeds.
-struct Plan {
-    bug: Planted,
-    seeds: u64,
-    durability: Durability,
-    third: Third,
-    faults: Faults,
+/// Under what a bug is looked for.
+#[derive(Clone, Copy, Debug)]
+enum Mixture {
+    /// What the seed says.
+    Any,
+    /// One node alone, again and again, with a witness that dies too: in this durability.
+    Solo(Durability),
 }
 
-const NONE: Faults = Faults {
-    kill: false,
-    power: false,
-    power_both: false,
-    pause: false,
-    cut: false,
-    one_way: false,
-    clog: false,
-    clients: false,
-    witness: false,
-    slow_disk: false,
-    disk_error: false,
-    clocks: false,
-    plan: false,
-    wipe: false,
-};
+/// A bug, where it is looked for, and within how many seeds it is found.
+const PLANS: [(Planted, Mixture, u64); 21] = [
+    (Planted::ReplyBeforeCommit, Mixture::Any, 50),
+    (Planted::SkipLogSync, Mixture::Any, 50),
+    (Planted::VoteBeforeSync, Mixture::Any, 150),
+    (Planted::AcknowledgeBeforeWritten, Mixture::Any, 150),
+    (Planted::IgnoreLease, Mixture::Any, 150),
+    (Planted::KeepAddress, Mixture::Any, 150),
+    (Planted::LocalClockInApply, Mixture::Any, 20),
+    (Planted::RandomInApply, Mixture::Any, 20),
+    (Planted::ReplyCacheNotReplicated, Mixture::Any, 20),
+    (Planted::WitnessCountsAsCopy, Mixture::Any, 100),
+    (Planted::VouchBeforeDurable, Mixture::Any, 100),
+    (Planted::CutPastCheckpoint, Mixture::Any, 20),
+    (Planted::IgnoreRecovering, Mixture::Any, 200),
+    (Planted::LeaseFromReceiveTime, Mixture::Any, 150),
+    (Planted::ServeBeforeApplied, Mixture::Any, 150),
+    (Planted::CheckpointBeforeContent, Mixture::Any, 100),
+    (Planted::UnlinkBeforeCheckpoint, Mixture::Any, 150),
+    (Planted::CountOldAcknowledgements, Mixture::Any, 50),
+    (Planted::ForgetPromise, Mixture::Any, 150),
+    (Planted::VoteWithinPromise, Mixture::Any, 50),
+    (Planted::ReplayStaleTail, Mixture::Any, 20),
+];
 
-const DISK: (Durability, Third) = (Durability::Disk, Third::Witness);
-const MEMORY: (Durability, Third) = (Durability::Memory, Third::Witness);
+/// Not found so far: they need a second fault within a few ms of the first. `replica`'s own simulator has checks for them.
+const HARD: [(Planted, Mixture, u64); 4] = [
+    (Planted::WitnessPairDecreases, Mixture::Solo(Durability::Disk), 400),
+    (Planted::WitnessForgets, Mixture::Solo(Durability::Disk), 400),
+    (Planted::CloseGateEarly, Mixture::Solo(Durability::Disk), 400),
+    (Planted::UnmarkSoloEarly, Mixture::Solo(Durability::Memory), 400),
+];
 
-fn plan(bug: Planted, seeds: u64, (durability, third): (Durability, Third), faults: Faults) -> Plan {
-    Plan { bug, seeds, durability, third, faults }
+fn setup(mixture: Mixture, seed: u64) -> Setup {
+    let any = Setup::of(seed);
+    match mixture {
+        Mixture::Any => any,
+        Mixture::Solo(durability) => Setup {
+            durability,
+            third: Third::Witness,
+            exports: 1,
+            faults: Faults { power: true, kill: true, cut: true, witness: true, ..Faults::default() },
+            trouble_every: 300_000_000,
+            ..any
+        },
+    }
 }
 
-/// Each bug with a mixture of faults in which it matters.
-fn plans() -> Vec<Plan> {
-    let crashes = Faults { kill: true, power: true, ..NONE };
-    let outages = Faults { kill: true, power: true, power_both: true, cut: true, ..NONE };
-    let pauses = Faults { pause: true, cut: true, clog: true, clocks: true, ..NONE };
-    let solo = Faults { power: true, cut: true, witness: true, slow_disk: true, kill: true, ..NONE };
-    vec![
-        plan(Planted::ReplyBeforeCommit, 40, DISK, Faults { slow_disk: true, ..outages }),
-        plan(Planted::SkipLogSync, 40, DISK, outages),
-        plan(Planted::AcknowledgeBeforeWritten, 40, DISK, Faults { slow_disk: true, ..outages }),
-        plan(Planted::IgnoreLease, 40, DISK, pauses),
-        plan(Planted::KeepAddress, 40, DISK, pauses),
-        plan(Planted::LocalClockInApply, 5, DISK, Faults { clocks: true, ..crashes }),
-        plan(Planted::RandomInApply, 5, DISK, crashes),
-        plan(Planted::ReplyCacheNotReplicated, 40, DISK, crashes),
-        plan(Planted::WitnessCountsAsCopy, 40, DISK, Faults { slow_disk: true, ..solo }),
-        plan(Planted::CutPastCheckpoint, 20, DISK, crashes),
-        plan(Planted::IgnoreRecovering, 80, MEMORY, solo),
-        plan(Planted::LeaseFromReceiveTime, 80, DISK, Faults { clog: true, ..pauses }),
-        plan(Planted::ServeBeforeApplied, 40, DISK, Faults { slow_disk: true, ..crashes }),
-        plan(Planted::CheckpointBeforeContent, 40, DISK, outages),
-        plan(Planted::UnlinkBeforeCheckpoint, 80, DISK, crashes),
-        plan(Planted::VoteWithinPromise, 40, DISK, Faults { one_way: true, ..pauses }),
-    ]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-fn setup(plan: &Plan, seed: u64) -> Setup {
-    let third = plan.third;
-    let durability = plan.durability;
-    Setup { third, durability, faults: plan.faults, exports: 1, clients: 2, slots: 2, ..Setup::of(seed) }
+/// Looks for each of them, on all cores; which are missed.
+fn hunt(plans: &[(Planted, Mixture, u64)]) -> Vec<Planted> {
+    let only = std::env::var("SIM_PLANTED").unwrap_or_default();
+    let (next, missed) = (AtomicUsize::new(0), std::sync::Mutex::new(Vec::new()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some((bug, mixture, seeds)) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !format!("{bug:?}").contains(&only) {
+                        continue;
+                    }
+                    let found = (0..number("SIM_SEEDS").unwrap_or(*seeds)).find_map(|seed| {
+                        let failure = run_planted(setup(*mixture, seed), *bug, false).failure?;
+                        Some((seed, failure.why.chars().take(150).collect::<String>()))
+                    });
+                    match found {
+                        Some((seed, why)) => println!("{bug:?}: seed {seed}: {why}"),
+                        None => missed.lock().expect("nobody panics with it").push(*bug),
+                    }
+                }
+            });
+        }
+    });
+    missed.into_inner().expect("nobody panics with it")
 }
 
 #[test]
 fn each_planted_bug_is_found() {
-    let only = std::env::var("SIM_PLANTED").unwrap_or_default();
-    let mut missed = Vec::new();
-    for plan in plans().iter().filter(|plan| format!("{:?}", plan.bug).contains(&only)) {
-        let found = (0..plan.seeds).find_map(|seed| {
-            run_planted(setup(plan, seed), plan.bug, false).failure.map(|failure| (seed, failure.why))
-        });
-        match found {
-            Some((seed, why)) => println!("{:?}: seed {seed}: {}", plan.bug, &why[..why.len().min(160)]),
-            None => missed.push(plan.bug),
-        }
-    }
+    let missed = hunt(&PLANS);
     assert!(missed.is_empty(), "planted and not found: {missed:?}");
 }
 
-/// Goal: it is the bug that is found. Method: the first seeds of every mixture, without it.
+/// Goal: it is the bug that is found. Method: the mixtures that no seed chooses by itself, without a bug.
 #[test]
 fn without_a_bug_nothing_is_found() {
-    for plan in plans() {
-        for seed in 0..3 {
-            let failure = run(setup(&plan, seed), false).failure;
-            assert!(
-                failure.is_none(),
-                "{:?}, seed {seed}: {}",
-                plan.bug,
-                failure.map_or(String::new(), |f| f.text(seed))
-            );
+    for durability in [Durability::Disk, Durability::Memory] {
+        for seed in 0..20 {
+            let failure = run(setup(Mixture::Solo(durability), seed), false).failure;
+            assert!(failure.is_none(), "{durability:?}: {}", failure.map_or(String::new(), |f| f.text(seed)));
         }
+    }
+}
+
+/// Goal: know what is not found. Method: only where it is asked for, for it takes long: `SIM_PLANTED` names one of them.
+#[test]
+fn hard_bugs() {
+    if std::env::var("SIM_PLANTED").is_ok() {
+        println!("not found: {:?}", hunt(&HARD));
     }
 }

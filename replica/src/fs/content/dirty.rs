@@ -40,8 +40,10 @@ impl Default for Changed {
 }
 
 impl Dirty {
+    /// An earlier process, which was killed, may have left names and data that it never synced. Replay writes the data
+    /// again but finds the names there already, so the first sync is of everything.
     pub(super) fn new(volume: Arc<dyn Volume>) -> Self {
-        Self { volume, changed: Mutex::default(), bytes: AtomicU64::new(0) }
+        Self { volume, changed: Mutex::new(Changed::Many), bytes: AtomicU64::new(0) }
     }
 
     /// A file's bytes or length have changed.
