@@ -204,7 +204,7 @@ mod tests {
         let moment = Moment { now_ns: 1_000_000_060_000_000_000, utc_offset_s: 0 };
         let expected = "\
 uuid-20010909T014640Z
-  /one on node b, saved 2001-09-09 01:46:40: entries 11 to 14, 4.0 KiB, up to 12 committed, so clients had been told
+  /one on node b, saved 2001-09-09 01:46:40: entries 11 to 14, 4.0 KiB, at least up to 12 committed, so clients had been told; of the last second nobody knows
   because
   /data/divergent/uuid-20010909T014640Z
 ";
