@@ -62,7 +62,7 @@ async fn list(link: &AdminLink, as_json: bool) -> anyhow::Result<ExitCode> {
 
 async fn show(link: &AdminLink, id: &str) -> anyhow::Result<ExitCode> {
     let mut request = DivergentRequest { id: id.to_owned(), ..DivergentRequest::default() };
-    let (node, mut client, mut reply) = find(&link, &request).await?;
+    let (node, mut client, mut reply) = find(link, &request).await?;
     let moment = Moment::now();
     if let Some(tail) = reply.tails.first()
         && !print(&head(&node, tail, &moment))

@@ -529,7 +529,7 @@ impl Listener for SessionSink {
             let (export, drained_for_us) = (export.id(), frame.drained_for_us);
             let _ = self.hub.send(HubInput::HandOverComes { export, drained_for_us });
         } else {
-            export.input(Input::Peer(frame));
+            export.input(Input::Peer(Box::new(frame)));
         }
     }
 

@@ -39,6 +39,7 @@ fn a_kernel_client_survives_everything() {
     lab.assert_replicas_equal("after host b was lost");
     lab.give_back();
 
+    client_network_lost(&mut lab);
     everything_killed(&mut lab);
     lab.client(120, "umount /mnt/one /mnt/two");
 }
@@ -57,6 +58,35 @@ fn ordinary_work(lab: &Lab) {
         rm -r tree repo; [ ! -e tree ]; ls -la >/dev/null",
     );
     lab.client(120, "set -e; cd /mnt/two; mkdir d; for i in $(seq 50); do echo $i >d/$i; done; [ $(ls d | wc -l) = 50 ]; rm -r d");
+}
+
+/// The primary's link to its clients is dead and everything else lives, then it comes back: the other node serves, and an order
+/// brings the export home when the link has been sound for a while. The link between the nodes alone moves nothing.
+fn client_network_lost(lab: &mut Lab) {
+    lab.under_load("repl", 10, |lab| {
+        lab.net(&["cut", "repl"]);
+        lab.wait("both go on solo where they were", || {
+            let solo = |path: &str, node: &str| {
+                lab.export(node, path).is_some_and(|e| {
+                    e["role"] == "primary" && e["solo_since_ns"].as_u64().is_some_and(|t| t > 0)
+                })
+            };
+            solo("/one", "a") && solo("/two", "b")
+        });
+        lab.net(&["heal", "repl"]);
+    });
+    lab.wait_served("/one", "a", true);
+    lab.wait_served("/two", "b", true);
+
+    lab.under_load("link", 10, |lab| {
+        lab.net(&["link", "a", "eth0", "down"]);
+        lab.wait_served("/one", "b", false);
+        lab.net(&["link", "a", "eth0", "up"]);
+    });
+    lab.wait_served("/one", "b", true);
+    lab.wait("node a may serve again", || lab.hanfs("a", &["giveback", "/one"]).status.success());
+    lab.wait_served("/one", "a", true);
+    lab.assert_replicas_equal("after the client network was lost");
 }
 
 /// kill -9 of all three at once: what was acknowledged as stable is there.

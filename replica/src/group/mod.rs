@@ -1,4 +1,4 @@
-//! An export's Raft group at work: the threads around the sans-IO [`Node`] and their queues.
+//! An export's Raft group at work: the threads around the sans-IO [`crate::node::Node`] and their queues.
 //!
 //! ```text
 //! front end --proposals--> loop --Persist--> wal ---Written/Durable---> loop

@@ -53,13 +53,6 @@ struct Pending {
     done: Completion,
 }
 
-/// What a turn begins with.
-enum Arrived {
-    Nothing,
-    Input(Input),
-    Proposal(Proposal),
-}
-
 /// The owner of a group's node, as a worker without a thread.
 pub struct Driver {
     node: Node,
@@ -108,26 +101,27 @@ impl Driver {
 
     pub(super) fn run(mut self) {
         while !self.stopped {
-            let arrived = self.wait();
-            self.turn_with(arrived);
+            let (input, proposal) = self.wait();
+            self.turn_with(input, proposal);
         }
     }
 
-    fn wait(&self) -> Arrived {
+    /// Waits for something to do, until the node's deadline: an input, a proposal, or neither.
+    fn wait(&self) -> (Option<Input>, Option<Proposal>) {
         let wait = Duration::from_nanos(self.deadline().saturating_sub(monotonic_ns()));
         // While the node has no room for what is waiting, no more is taken: that is the backpressure.
         let proposals = if self.waiting.is_empty() { self.queues.proposals.clone() } else { never() };
         select_biased! {
-            recv(self.queues.inputs) -> input => Arrived::Input(input.unwrap_or(Input::Stop)),
-            recv(proposals) -> proposal => proposal.map_or(Arrived::Nothing, Arrived::Proposal),
-            default(wait) => Arrived::Nothing,
+            recv(self.queues.inputs) -> input => (Some(input.unwrap_or(Input::Stop)), None),
+            recv(proposals) -> proposal => (None, proposal.ok()),
+            default(wait) => (None, None),
         }
     }
 
     /// Takes inputs that are queued, proposes what there is room for, tells the node the time, and lets go of log that is
     /// not needed. To be called when [`Self::is_ready`] or at [`Self::deadline`]; a call too many does no harm.
     pub fn turn(&mut self) -> Turn {
-        if self.stopped { Turn::Stopped } else { self.turn_with(Arrived::Nothing) }
+        if self.stopped { Turn::Stopped } else { self.turn_with(None, None) }
     }
 
     /// When the node wants to be told the time again, on [`monotonic_ns`].
@@ -150,20 +144,17 @@ impl Driver {
         &self.node
     }
 
-    fn turn_with(&mut self, arrived: Arrived) -> Turn {
-        let mut batch = Vec::new();
-        let mut turn = Turn::Worked;
-        match arrived {
-            Arrived::Input(input) => self.input(input),
-            Arrived::Proposal(proposal) => batch.push(proposal),
-            Arrived::Nothing if self.is_ready() => {}
-            Arrived::Nothing => turn = Turn::Idle,
+    fn turn_with(&mut self, input: Option<Input>, proposal: Option<Proposal>) -> Turn {
+        let idle = input.is_none() && proposal.is_none() && !self.is_ready();
+        let turn = if idle { Turn::Idle } else { Turn::Worked };
+        if let Some(input) = input {
+            self.input(input);
         }
         for _ in 0..INPUTS_MAX {
             let Ok(input) = self.queues.inputs.try_recv() else { break };
             self.input(input);
         }
-        self.propose(batch);
+        self.propose(proposal);
         self.step(Input::Tick);
         self.cut_log();
         *self.shared.view.lock() = View { status: self.node.status(), hello: self.node.hello() };
@@ -192,7 +183,7 @@ impl Driver {
         }
     }
 
-    fn propose(&mut self, first: Vec<Proposal>) {
+    fn propose(&mut self, first: Option<Proposal>) {
         // What waits for room goes first and alone.
         let retry = !self.waiting.is_empty();
         let mut batch: Vec<Proposal> = self.waiting.drain(..).chain(first).collect();

@@ -121,7 +121,9 @@ impl Pair {
         for event in events {
             self.trace.push(format!("{} {from} {event:?}", self.now));
             match event {
-                GroupEvent::ToPeer(frame) => self.hosts[1 - from].parts.group.input(Input::Peer(frame)),
+                GroupEvent::ToPeer(frame) => {
+                    self.hosts[1 - from].parts.group.input(Input::Peer(Box::new(frame)))
+                }
                 GroupEvent::Fatal(why) => panic!("host {from} stopped: {why}"),
                 _ => {}
             }

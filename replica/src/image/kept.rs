@@ -14,7 +14,7 @@ use crate::disk::Disk;
 pub(super) const KEPT: &str = "kept";
 /// In one of those: the old copy itself is to be moved there, whole, under the name [`KEPT_COPY`].
 pub(super) const KEEP_COPY: &str = "keep-copy";
-/// See [`KEEP_COPY`].
+/// Name of an old copy that is kept as a whole, in its directory below `DATA/divergent`.
 pub const KEPT_COPY: &str = "copy";
 /// Where what is kept is put away.
 pub(super) const PLACE: &str = "divergent";

@@ -59,7 +59,7 @@ pub enum Input {
     /// The connection with the peer ended.
     PeerDown,
     /// From the peer, in order.
-    Peer(GroupFrame),
+    Peer(Box<GroupFrame>),
     /// The witness's answer to a request, in any order, or not at all.
     Witness(WitnessReply),
     /// The witness cannot be reached.

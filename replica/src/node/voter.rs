@@ -173,7 +173,7 @@ impl Node {
             Input::Propose(ops) => self.propose(ops, out),
             Input::PeerUp(hello) => self.peer_up(hello, out),
             Input::PeerDown => self.peer_down(),
-            Input::Peer(frame) => self.peer_frame(frame, out),
+            Input::Peer(frame) => self.peer_frame(*frame, out),
             Input::Witness(reply) => self.witness_reply(&reply),
             Input::WitnessDown => self.witness.heard_at = None,
             Input::Written { seq } => self.written(seq),

@@ -294,12 +294,12 @@ fn no_message_makes_it_panic() {
                 4 => Input::Propose(vec![(Bytes::from_static(b"x"), Bytes::new())]),
                 5 => Input::Verdict(Verdict { kind: VerdictKind::Fence, history: rng.next() }),
                 6 => Input::Transfer,
-                _ => Input::Peer(GroupFrame {
+                _ => Input::Peer(Box::new(GroupFrame {
                     messages: (0..rng.between(0, 3)).map(|_| absurd_message(&mut rng)).collect(),
                     ping: rng.one_in(2).then(|| Ping { term: rng.between(0, 9), ..Ping::default() }),
                     pong: rng.one_in(4).then(|| Pong { term: rng.between(0, 9), ..Pong::default() }),
                     ..GroupFrame::default()
-                }),
+                })),
             };
             node.step(now, input, &mut out);
             let done = out.drain(..).filter_map(|o| match o {

@@ -215,7 +215,7 @@ impl World {
             Event::Fetched(..) => {}
             Event::Frame { to, session, frame } => {
                 if session == self.session && !self.blackhole {
-                    self.step(to, Input::Peer(*frame));
+                    self.step(to, Input::Peer(frame));
                 }
             }
             Event::ToWitness(request) => self.ask_witness(request),
@@ -334,7 +334,7 @@ impl World {
                 Input::Tick => self.at(delay, Event::Pinned(h, life)),
                 Input::Peer(frame) => {
                     let session = self.session;
-                    self.at(delay, Event::Frame { to: h, session, frame: Box::new(frame) });
+                    self.at(delay, Event::Frame { to: h, session, frame });
                 }
                 Input::Witness(reply) => self.at(delay, Event::FromWitness(h, life, reply)),
                 Input::Written { .. } | Input::Durable { .. } | Input::Applied { .. } => {

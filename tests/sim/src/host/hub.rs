@@ -390,7 +390,7 @@ impl World {
         } else if frame.digest.is_some() {
             // Compared by the checks, at every index.
         } else {
-            self.group_input(h, export, Input::Peer(frame));
+            self.group_input(h, export, Input::Peer(Box::new(frame)));
         }
     }
 
