@@ -24,6 +24,10 @@ use crate::net::{Port, Tuple, Vip};
 use crate::policy::GUARDIAN_PING_NS;
 use crate::wire::{ToGuardian, ToServer};
 
+/// How long an address stays after its server's death at least. Clients whose connections the kernel has reset come again at
+/// once, to this host; one that is reset once more while its new connection is just coming up sleeps for 3 s
+/// (Linux, `call_connect_status`). So the address moves when they are through.
+const COME_AGAIN: Duration = Duration::from_millis(100);
 /// A VIP that could not be taken down is tried again this often.
 const LOWER_AGAIN: Duration = Duration::from_millis(100);
 /// So many renewals in a row may fail before the VIP counts as lost.
@@ -246,6 +250,7 @@ impl<V: Vip> EventLoop<V> {
             .chain(self.restart_ns())
             .chain(self.server.as_ref().and_then(|s| s.kill_at_ns))
             .chain(self.sentinel.start_ns())
+            .chain(self.exports.iter().filter_map(|e| e.release_at_ns))
             .chain(self.peer_tx.is_some().then(|| self.ping_ns()))
             .min()
             .unwrap_or(idle)
@@ -263,6 +268,15 @@ impl<V: Vip> EventLoop<V> {
             .collect();
         for id in over {
             self.lose(id, "the lease ran out").await;
+        }
+        let released: Vec<ExportId> = self
+            .exports
+            .iter()
+            .filter(|e| e.release_at_ns.is_some_and(|at| at <= now))
+            .map(|e| e.id)
+            .collect();
+        for id in released {
+            self.release(id).await;
         }
         if now >= self.renewed_ns.saturating_add(ns(self.config.timing.renew)) {
             self.renewed_ns = now;
@@ -559,29 +573,11 @@ impl<V: Vip> EventLoop<V> {
         match signal {
             Some(PeerSignal::Up(tx)) => self.on_peer_up(tx),
             Some(PeerSignal::Release(id)) => {
-                let held = self.lower(id).await;
-                let alive = self.server.is_some();
-                if let Some(export) = self.export(id) {
-                    if export.up {
-                        // Could not be taken down; the peer goes on without an answer, in its own time.
-                        return;
-                    }
-                    export.awaits_taken = held && !alive;
+                let at_ns = self.release_ns();
+                match self.export(id) {
+                    Some(export) if export.up && at_ns > monotonic_ns() => export.release_at_ns = Some(at_ns),
+                    _ => self.release(id).await,
                 }
-                // Clients that this host's kernel has answered but nobody has accepted: only the peer's tickle
-                // makes them find out before their 60 s are over.
-                let unaccepted = match self.export(id) {
-                    Some(export) if held && alive => export.sweep(),
-                    _ => Vec::new(),
-                };
-                for tuple in unaccepted {
-                    self.report_tuple(id, tuple);
-                }
-                if held {
-                    self.tell(&ToServer::Released { export: id }, &[]);
-                }
-                let export = id.0.to_vec().into();
-                self.report(guardian_event::Kind::Released(VipReleased { export, held }));
             }
             Some(PeerSignal::Taken(id)) => {
                 if let Some(export) = self.export(id).filter(|e| !e.up) {
@@ -595,6 +591,42 @@ impl<V: Vip> EventLoop<V> {
                 self.peer_task = None;
             }
         }
+    }
+
+    /// When an address may be released at the earliest.
+    fn release_ns(&self) -> u64 {
+        let death_ns = self.death_ns.filter(|_| self.server.is_none());
+        death_ns.map_or(0, |at| at.saturating_add(ns(COME_AGAIN)))
+    }
+
+    /// Takes an address off this host on the peer's order, and says so.
+    async fn release(&mut self, id: ExportId) {
+        if let Some(export) = self.export(id) {
+            export.release_at_ns = None;
+        }
+        let held = self.lower(id).await;
+        let alive = self.server.is_some();
+        if let Some(export) = self.export(id) {
+            if export.up {
+                // Could not be taken down; the peer goes on without an answer, in its own time.
+                return;
+            }
+            export.awaits_taken = held && !alive;
+        }
+        // Clients that this host's kernel has answered but nobody has accepted: only the peer's tickle
+        // makes them find out before their 60 s are over.
+        let unaccepted = match self.export(id) {
+            Some(export) if held && alive => export.sweep(),
+            _ => Vec::new(),
+        };
+        for tuple in unaccepted {
+            self.report_tuple(id, tuple);
+        }
+        if held {
+            self.tell(&ToServer::Released { export: id }, &[]);
+        }
+        let export = id.0.to_vec().into();
+        self.report(guardian_event::Kind::Released(VipReleased { export, held }));
     }
 
     fn on_peer_up(&mut self, tx: mpsc::Sender<GuardianEvent>) {

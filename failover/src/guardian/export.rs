@@ -25,6 +25,8 @@ pub(super) struct Export {
     /// Open while the VIP floats, else while it is up.
     pub(super) listeners: Option<Listeners>,
     pub(super) parked: Vec<(Tuple, TcpStream)>,
+    /// The peer has ordered the VIP away, and it is to go then.
+    pub(super) release_at_ns: Option<u64>,
     /// The VIP went on the peer's order while no server was here, and the peer does not hold it yet.
     pub(super) awaits_taken: bool,
     /// It has to go, but the kernel refused so far: tried again, not renewed.
@@ -44,6 +46,7 @@ impl Export {
             leased_by_server: false,
             listeners: None,
             parked: Vec::new(),
+            release_at_ns: None,
             awaits_taken: false,
             lowering: false,
             renewals_failed: 0,
