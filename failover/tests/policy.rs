@@ -39,6 +39,8 @@ fn fault(word: &str) -> Option<Fault> {
         "no-room" => Some(Fault::NoRoom),
         "disk-hangs" => Some(Fault::DiskHangs),
         "no-client-network" => Some(Fault::NoClientNetwork),
+        "network-back" => Some(Fault::NetworkBack),
+        "stopping" => Some(Fault::Stopping),
         other => panic!("{other:?} is no fault"),
     }
 }
@@ -64,7 +66,9 @@ fn input(words: &[&str]) -> In {
         ["order-hand-over", e] => In::Order(Order::HandOver { export: export(e) }),
         ["order-giveback", e] => In::Order(Order::Giveback { export: export(e) }),
         ["drained", e] => In::Drained { export: export(e) },
-        ["transfer-coming", e] => In::TransferComing { export: export(e) },
+        ["transfer-coming", e] => In::TransferComing { export: export(e), for_fault: false },
+        ["transfer-coming", e, "for-fault"] => In::TransferComing { export: export(e), for_fault: true },
+        ["refused", e] => In::HandOverRefused { export: export(e) },
         ["own-fault", e, what] => In::OwnFault { export: export(e), fault: fault(what) },
         ["peer-fault", e, what] => In::PeerFault { export: export(e), fault: fault(what) },
         ["transfer-failed", e] => In::TransferFailed { export: export(e) },
@@ -88,7 +92,10 @@ fn say(out: &Out) -> String {
         }
         Out::Drain { export } => format!("drain {}", name(export)),
         Out::Resume { export } => format!("resume {}", name(export)),
-        Out::Transfer { export } => format!("transfer {}", name(export)),
+        Out::Transfer { export, fault_for_ns: None } => format!("transfer {}", name(export)),
+        Out::Transfer { export, fault_for_ns: Some(ns) } => {
+            format!("transfer {}, a fault for {} ms", name(export), ns / MS)
+        }
         Out::SayFault { export, fault } => match fault {
             Some(fault) => format!("say {}: {fault}", name(export)),
             None => format!("say {}: sound", name(export)),
@@ -231,6 +238,10 @@ transcripts!(
     flapping_home,
     to_and_fro,
     hand_over_refused,
+    stopping,
+    giveback_refused,
+    client_network_back_on_the_other,
+    crash_after_a_refused_hand_over,
     hand_over_for_a_fault_fails,
 );
 

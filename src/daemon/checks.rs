@@ -117,12 +117,21 @@ fn interface(export: &model::Export) -> Result<String, String> {
         (None, IpAddr::V6(_)) => near_v6(&read("/proc/net/if_inet6"), ip),
     };
     let name = found.ok_or_else(|| format!("no interface has an address of the network of {ip}"))?;
-    match read(Path::new("/sys/class/net").join(&name).join("operstate")).trim() {
+    match read(Path::new("/sys/class/net").join(kernels_name(&name)).join("operstate")).trim() {
         "" => Err(format!("there is no interface {name}")),
         "down" | "lowerlayerdown" | "notpresent" => Err(format!("{name} is down")),
         // Of a tunnel or a dummy it is "unknown".
         _ => Ok(name),
     }
+}
+
+/// The name in /sys of an interface that may be configured by an alternative one. (One of more than 15 bytes cannot be asked
+/// for like this.)
+fn kernels_name(name: &str) -> String {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let found = socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .and_then(|socket| netdevice::index_to_name(&socket, netdevice::name_to_index(&socket, name)?));
+    found.unwrap_or_else(|_| name.to_owned())
 }
 
 /// The interface of the narrowest directly connected IPv4 network that has this address: lines of /proc/net/route,

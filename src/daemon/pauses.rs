@@ -1,7 +1,7 @@
 //! How long clients waited at takeovers, as the node that serves afterwards knows it.
 //!
 //! A pause begins with the last sign of life of the old primary (crash: the last frame of the session before the loss was
-//! noticed; planned: when it began to drain, which it says), and ends when the first client that was connected before has
+//! noticed; planned: when it began to drain; for a fault: when that began; both it says), and ends when the first client that was connected before has
 //! its first NFS reply over TCP from this node. Who was idle asks late, so the figure is an upper bound; where nobody
 //! asks within [`WATCH_NS`], the takeover is counted and has no pause.
 //!
@@ -25,6 +25,8 @@ pub const BOUNDS_MS: [u64; 10] = [50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 1
 pub const WATCH_NS: u64 = 60_000_000_000;
 /// What the old primary said of a planned takeover explains nothing after this long, ns.
 const PLAN_NS: u64 = 10_000_000_000;
+/// A fault that keeps clients waiting counts for no longer, ns: a day. Both nodes may be without a client network for hours.
+const FAULT_NS: u64 = 86_400_000_000_000;
 
 /// A takeover that ended here, until it is known how long it was for clients.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ struct Running {
 struct Seen {
     /// The old primary was last heard then; its loss was noticed then.
     lost: Option<(u64, u64)>,
-    /// The old primary began to drain; that is known since then.
+    /// The old primary has let its clients wait since then; that is known since then.
     planned: Option<(u64, u64)>,
     running: Option<Running>,
 }
@@ -82,9 +84,16 @@ impl Watch {
     }
 
     /// The other node is handing it over, and has been letting its clients wait for that long.
-    pub fn handed_over(&mut self, export: ExportId, drained_for_ns: u64, now_ns: u64) {
-        let from = now_ns.saturating_sub(drained_for_ns.min(PLAN_NS));
+    pub fn handed_over(&mut self, export: ExportId, waited_ns: u64, for_fault: bool, now_ns: u64) {
+        let from = now_ns.saturating_sub(waited_ns.min(if for_fault { FAULT_NS } else { PLAN_NS }));
         self.exports.entry(export).or_default().planned = Some((from, now_ns));
+    }
+
+    /// It does not hand it over after all.
+    pub fn not_handed_over(&mut self, export: ExportId) {
+        if let Some(seen) = self.exports.get_mut(&export) {
+            seen.planned = None;
+        }
     }
 
     /// The virtual IP is up here and these connections are tickled. Returns what is known so far.
@@ -111,6 +120,11 @@ impl Watch {
                 let (heard_ns, noticed_ns) = lost.unwrap_or((began_ns, began_ns));
                 shown.detected_us = noticed_ns.saturating_sub(heard_ns) / 1000;
                 heard_ns.min(began_ns)
+            }
+            Cause::Fault => {
+                let (from_ns, told_ns) = planned.unwrap_or((began_ns, began_ns));
+                shown.detected_us = told_ns.saturating_sub(from_ns) / 1000;
+                from_ns.min(began_ns)
             }
             Cause::Planned => planned.map_or(began_ns, |(from, _)| from),
             Cause::Start => began_ns,
@@ -225,7 +239,7 @@ pub fn quantile_us(counts: &TakeoverCounts, share: f64) -> Option<u64> {
 /// Both kinds of takeovers of an export.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// The old primary was lost.
+    /// The old primary was lost, or of no use to its clients.
     pub crash: TakeoverCounts,
     /// On an order.
     pub planned: TakeoverCounts,
@@ -234,7 +248,7 @@ pub struct Counts {
 impl Counts {
     fn of(&mut self, cause: Cause) -> Option<&mut TakeoverCounts> {
         match cause {
-            Cause::Crash => Some(&mut self.crash),
+            Cause::Crash | Cause::Fault => Some(&mut self.crash),
             Cause::Planned => Some(&mut self.planned),
             Cause::Start => None,
         }
@@ -254,7 +268,7 @@ fn row_key(export: ExportId, cause: Cause) -> [u8; 17] {
         *to = from;
     }
     key[16] = match cause {
-        Cause::Crash => b'c',
+        Cause::Crash | Cause::Fault => b'c',
         Cause::Planned => b'p',
         Cause::Start => b's',
     };
@@ -353,7 +367,7 @@ mod tests {
     #[test]
     fn a_planned_takeover_is_counted_from_the_drain() {
         let mut watch = Watch::default();
-        watch.handed_over(ONE, 30 * MS, 1000 * MS);
+        watch.handed_over(ONE, 30 * MS, false, 1000 * MS);
         // The old one is not heard of as leader any more: that is the plan, no loss.
         watch.lost(ONE, 1000 * MS, 1001 * MS);
         let shown = watch.raised(ONE, report(Cause::Planned, 60), &tuples(1..2), 1040 * MS, 7);
@@ -361,6 +375,32 @@ mod tests {
         let [(_, news)] = watch.look(1050 * MS, |_, _| Some(1045 * MS)).try_into().unwrap();
         assert_eq!(news.pause, Some((Cause::Planned, 75_000)));
         assert_eq!(news.report.first_reply_us, 65_000, "since the order");
+    }
+
+    #[test]
+    fn a_fault_is_counted_from_when_clients_were_not_answered_any_more() {
+        let mut watch = Watch::default();
+        // Longer than any plan: nobody could take it before.
+        watch.handed_over(ONE, 15_000 * MS, true, 20_000 * MS);
+        let shown = watch.raised(ONE, report(Cause::Fault, 40), &tuples(1..2), 20_040 * MS, 7);
+        assert_eq!(shown.detected_us, 15_000_000);
+        let [(_, news)] = watch.look(20_060 * MS, |_, _| Some(20_050 * MS)).try_into().unwrap();
+        assert_eq!(news.pause, Some((Cause::Fault, 15_050_000)));
+        let mut counts = Counts::default();
+        count_takeover(counts.of(Cause::Fault).unwrap());
+        assert_eq!((counts.crash.takeovers, counts.planned.takeovers), (1, 0));
+    }
+
+    #[test]
+    fn a_crash_after_a_refused_hand_over_is_a_crash() {
+        let mut watch = Watch::default();
+        watch.handed_over(ONE, 500 * MS, false, 1000 * MS);
+        watch.not_handed_over(ONE);
+        // What an order counts from then is the order.
+        let shown = watch.raised(ONE, report(Cause::Planned, 40), &tuples(1..2), 3000 * MS, 7);
+        assert_eq!(shown.detected_us, 0);
+        let [(_, news)] = watch.look(3050 * MS, |_, _| Some(3010 * MS)).try_into().unwrap();
+        assert_eq!(news.pause, Some((Cause::Planned, 50_000)));
     }
 
     #[test]

@@ -324,6 +324,7 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         in_sync: Default::default(),
         no_transfer: None,
         networks: Default::default(),
+        stopping: false,
         reloader: reloader.clone(),
     };
     if config.network.driver == model::Driver::Netlink && peer.is_some() {
@@ -526,8 +527,11 @@ impl Listener for SessionSink {
         } else if let Some(fault) = frame.fault {
             let _ = self.hub.send(HubInput::PeerFault(export.id(), fault));
         } else if frame.handing_over {
-            let (export, drained_for_us) = (export.id(), frame.drained_for_us);
-            let _ = self.hub.send(HubInput::HandOverComes { export, drained_for_us });
+            let _ = self.hub.send(HubInput::HandOverComes {
+                export: export.id(),
+                drained_for_us: frame.drained_for_us,
+                for_fault: frame.for_fault,
+            });
         } else {
             export.input(Input::Peer(Box::new(frame)));
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_route::address::AddressMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, Prop};
 use tokio_stream::{Stream, StreamExt};
 
 use super::netlink::contains;
@@ -77,20 +77,52 @@ impl Drop for Carrier {
 }
 
 impl Interfaces {
-    /// Is the interface of this address up, and does it have a carrier? False also where there is none.
+    /// Is the interface of this address up, and does it have a carrier? A named interface that is not there is not known to
+    /// have lost it: true. Where no interface is in the address's subnet: false, for one that is down has no IPv6 addresses.
     pub fn is_connected(&self, vip: IpAddr, interface: Option<&str>) -> bool {
-        let link = match interface {
-            Some(name) => self.links.iter().find(|link| is_named(link, name)),
-            None => {
-                let near = self.addresses.iter().filter(|address| contains(address, vip));
-                let best = near.max_by_key(|address| address.header.prefix_len);
-                best.and_then(|best| self.links.iter().find(|link| link.header.index == best.header.index))
-            }
-        };
-        link.is_some_and(|link| link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp))
+        let connected = |link: &LinkMessage| link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+        if let Some(name) = interface {
+            return self.links.iter().find(|link| is_named(link, name)).is_none_or(connected);
+        }
+        let near = self.addresses.iter().filter(|address| contains(address, vip));
+        let best = near.max_by_key(|address| address.header.prefix_len);
+        best.and_then(|best| self.links.iter().find(|link| link.header.index == best.header.index))
+            .is_some_and(connected)
     }
 }
 
+/// By its name, or by one of its alternative names, as the kernel looks for it.
 fn is_named(link: &LinkMessage, name: &str) -> bool {
-    link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::IfName(n) if n == name))
+    link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::IfName(own) => own == name,
+        LinkAttribute::PropList(properties) => {
+            properties.iter().any(|property| matches!(property, Prop::AltIfName(other) if other == name))
+        }
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: no client network is called lost because an interface is known by another name. Method: links as the kernel
+    //! describes them, made by hand.
+
+    use super::*;
+
+    #[test]
+    fn an_interface_is_found_by_any_of_its_names() {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![
+            LinkAttribute::IfName("eth0".to_owned()),
+            LinkAttribute::PropList(vec![Prop::AltIfName("enx001122334455".to_owned())]),
+        ];
+        let mut seen = Interfaces { links: vec![link], addresses: Vec::new() };
+        let vip = "192.0.2.1".parse().unwrap();
+        let mut see = |flags| {
+            seen.links[0].header.flags = flags;
+            ["eth0", "enx001122334455", "eth1"].map(|name| seen.is_connected(vip, Some(name)))
+        };
+        assert_eq!(see(LinkFlags::Up), [false, false, true], "what is not found is not known to be lost");
+        assert_eq!(see(LinkFlags::Up | LinkFlags::LowerUp), [true; 3]);
+    }
 }

@@ -1,6 +1,7 @@
 //! What is wrong with this node, as it counts: at once when it gets worse, late when it gets better.
 //!
-//! What is seen may change with every look; what others are told, and what is decided on, must not.
+//! What is seen may change with every look; what others are told, and what is decided on, must not. A lost client network is
+//! better late in two steps: after a short while others may hand over to it, after the long one it is forgotten.
 
 use super::types::{Fault, PolicyTiming};
 
@@ -38,16 +39,26 @@ impl Health {
         self.seen
     }
 
+    /// For how long that has been seen.
+    pub fn seen_for_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.since_ns)
+    }
+
     /// When what is seen counts; `None`: it does already.
     pub fn deadline(&self, timing: &PolicyTiming) -> Option<u64> {
-        let better = self.better_since_ns.map(|at| at.saturating_add(timing.sound_after_ns));
+        let network = self.counts == Some(Fault::NoClientNetwork);
+        let wait_ns = if network { timing.network_sound_ns } else { timing.sound_after_ns };
+        let better = self.better_since_ns.map(|at| at.saturating_add(wait_ns));
         better.or((self.seen > self.counts).then_some(self.since_ns))
     }
 
     /// Time has passed; true: something else counts now.
     pub fn settle(&mut self, now_ns: u64, timing: &PolicyTiming) -> bool {
         let due = self.deadline(timing).is_some_and(|at| at <= now_ns);
-        if due {
+        if due && self.counts == Some(Fault::NoClientNetwork) && self.seen < Some(Fault::NetworkBack) {
+            // It goes on being better.
+            self.counts = Some(Fault::NetworkBack);
+        } else if due {
             if self.seen.is_none() {
                 self.yields = 0;
                 self.may_yield_ns = 0;

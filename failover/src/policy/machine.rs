@@ -51,6 +51,8 @@ struct Export {
     released_ns: u64,
     raise_failures: u32,
     in_sync_since: Option<u64>,
+    /// It does not go home by itself before this: a transfer has come to nothing.
+    giveback_not_before_ns: u64,
     /// Crashes of its home that led to a takeover, the recent ones.
     failures: VecDeque<u64>,
     withheld: bool,
@@ -198,12 +200,16 @@ impl Policy {
                 let until_ns = now_ns.saturating_add(self.timing.transfer_wait_ns);
                 self.with(export, |e| e.drained(export, until_ns, out));
             }
-            In::TransferComing { export } => self.with(export, |e| {
-                e.began.get_or_insert((now_ns, Cause::Planned));
-            }),
+            In::TransferComing { export, for_fault } => {
+                self.with(export, |e| e.transfer_coming(now_ns, for_fault));
+            }
+            In::HandOverRefused { export } => self.with(export, Export::refused),
             In::OwnFault { export, fault } => self.with(export, |e| e.health.seen(now_ns, fault)),
             In::PeerFault { export, fault } => self.with(export, |e| e.peer_fault(now_ns, fault)),
-            In::TransferFailed { export } => self.with(export, |e| e.resume(now_ns, export, out)),
+            In::TransferFailed { export } => {
+                let timing = self.timing;
+                self.with(export, |e| e.resume(now_ns, export, &timing, out));
+            }
         }
         let peer = self.peer();
         for (id, e) in &mut self.exports {
@@ -245,7 +251,9 @@ impl Policy {
         let until_ns = now_ns.saturating_add(self.timing.drain_wait_ns);
         self.with(export, |e| match to {
             Some(Side::Own) if !e.serving => {
-                e.began = Some((now_ns, Cause::Planned));
+                // What has begun without an order is not explained by one.
+                e.began =
+                    e.began.filter(|(_, cause)| *cause != Cause::Planned).or(Some((now_ns, Cause::Planned)));
                 out.push(Out::AskHandOver { export });
             }
             Some(Side::Peer) => e.drain(export, until_ns, out),
@@ -275,6 +283,7 @@ impl Export {
             released_ns: 0,
             raise_failures: 0,
             in_sync_since: None,
+            giveback_not_before_ns: 0,
             failures: VecDeque::new(),
             withheld: false,
             health: Health::default(),
@@ -291,9 +300,25 @@ impl Export {
         if leader == Some(Side::Peer) {
             self.led_by_peer = true;
             // It came back, or never was away. An order's answer is still to come.
-            self.began = self.began.filter(|(_, cause)| *cause == Cause::Planned);
+            self.began = self.began.filter(|(_, cause)| matches!(cause, Cause::Planned | Cause::Fault));
         }
         self.leader = leader;
+    }
+
+    /// A fault explains more than an order that was given meanwhile.
+    fn transfer_coming(&mut self, now_ns: u64, for_fault: bool) {
+        let told = if for_fault { Cause::Fault } else { Cause::Planned };
+        let (_, cause) = self.began.get_or_insert((now_ns, told));
+        if *cause == Cause::Planned {
+            *cause = told;
+        }
+    }
+
+    /// What follows now is no hand-over, unless one has come about all the same.
+    fn refused(&mut self) {
+        if self.leader != Some(Side::Own) {
+            self.began = self.began.filter(|(_, cause)| *cause == Cause::Crash);
+        }
     }
 
     fn peer_server_gone(&mut self, now_ns: u64, export: ExportId, out: &mut Vec<Out>) {
@@ -402,11 +427,11 @@ impl Export {
             return;
         }
         self.raise_failures = self.raise_failures.saturating_add(1);
-        if self.raise_failures >= timing.raise_failures_max && peer && self.in_sync_since.is_some() {
+        if self.raise_failures >= timing.raise_failures_max && self.peer_may_take(peer) {
             self.raise_failures = 0;
             self.phase =
                 Phase::Transferring { until_ns: now_ns.saturating_add(timing.transfer_wait_ns), up: false };
-            out.push(Out::Transfer { export });
+            out.push(Out::Transfer { export, fault_for_ns: None });
         } else {
             self.phase = Phase::Failed { again_ns: now_ns.saturating_add(timing.raise_again_ns) };
         }
@@ -462,26 +487,32 @@ impl Export {
         } else {
             let until_ns = now_ns.saturating_add(timing.transfer_wait_ns);
             self.phase = Phase::Transferring { until_ns, up: true };
-            out.push(Out::Transfer { export });
+            out.push(Out::Transfer { export, fault_for_ns: Some(self.health.seen_for_ns(now_ns)) });
         }
+    }
+
+    /// The other node is there, has what this one has, and does not end.
+    fn peer_may_take(&self, peer: bool) -> bool {
+        peer && self.in_sync_since.is_some() && self.peer_fault != Some(Fault::Stopping)
     }
 
     /// For which fault this node is to hand over, if for any.
     fn yields_for(&self, peer: bool) -> Option<Fault> {
-        let can = matches!(self.phase, Phase::Up { .. }) && peer && self.in_sync_since.is_some();
+        let can = matches!(self.phase, Phase::Up { .. }) && self.peer_may_take(peer);
         self.health.acute().filter(|fault| can && fault.yields_to(self.peer_fault))
     }
 
     fn drained(&mut self, export: ExportId, until_ns: u64, out: &mut Vec<Out>) {
         if matches!(self.phase, Phase::Draining { .. }) {
             self.phase = Phase::Transferring { until_ns, up: true };
-            out.push(Out::Transfer { export });
+            out.push(Out::Transfer { export, fault_for_ns: None });
         }
     }
 
-    /// The transfer failed while this node still serves. Being in sync counts anew, so a giveback is not tried
-    /// again in a loop.
-    fn resume(&mut self, now_ns: u64, export: ExportId, out: &mut Vec<Out>) {
+    /// The transfer failed while this node still serves. Being in sync counts anew, and there is a pause, so that a giveback is
+    /// not tried again in a loop: each drains.
+    fn resume(&mut self, now_ns: u64, export: ExportId, timing: &PolicyTiming, out: &mut Vec<Out>) {
+        self.giveback_not_before_ns = now_ns.saturating_add(timing.yield_again_ns);
         match self.phase {
             Phase::Draining { .. } | Phase::Transferring { up: true, .. } => {
                 self.phase = Phase::Up { since_ns: now_ns, repeats: usize::MAX };
@@ -493,13 +524,17 @@ impl Export {
         }
     }
 
-    /// When this export is to be given back by itself.
+    /// When this export is to be given back by itself. Not by a node that cannot answer what is in flight: it hands over
+    /// without draining, or not at all.
     fn giveback_ns(&self, peer: bool) -> Option<u64> {
         let up = matches!(self.phase, Phase::Up { .. });
-        if self.home != Side::Peer || !up || !peer || self.withheld || self.peer_fault.is_some() {
+        let may_drain = self.health.acute() < Some(Fault::DiskHangs);
+        if self.home != Side::Peer || !up || !peer || self.withheld || self.peer_fault.is_some() || !may_drain
+        {
             return None;
         }
-        Some(self.in_sync_since?.saturating_add(self.giveback_delay_ns?))
+        let at = self.in_sync_since?.saturating_add(self.giveback_delay_ns?);
+        Some(at.max(self.giveback_not_before_ns))
     }
 
     fn deadline(&self, timing: &PolicyTiming, peer: bool) -> Option<u64> {
@@ -538,7 +573,7 @@ impl Export {
             Phase::Draining { until_ns } if due(until_ns) => {
                 self.drained(export, now_ns.saturating_add(timing.transfer_wait_ns), out);
             }
-            Phase::Transferring { until_ns, .. } if due(until_ns) => self.resume(now_ns, export, out),
+            Phase::Transferring { until_ns, .. } if due(until_ns) => self.resume(now_ns, export, timing, out),
             Phase::Up { since_ns, repeats } => {
                 let next = timing.repeat_after_ns.get(repeats);
                 if next.is_some_and(|after| due(since_ns.saturating_add(*after))) {

@@ -18,12 +18,16 @@ pub enum Side {
 pub enum Fault {
     /// Its disk answers late.
     SlowDisk,
+    /// Clients reach it again, but did not a moment ago. Never seen as such: what a lost client network counts as after its end.
+    NetworkBack,
     /// It has no room for what grows.
     NoRoom,
     /// Its disk does not answer.
     DiskHangs,
     /// Clients do not reach it.
     NoClientNetwork,
+    /// It is about to end, and has ordered what it serves to the other node.
+    Stopping,
 }
 
 impl Fault {
@@ -31,8 +35,8 @@ impl Fault {
     /// where nobody at all is served here. So of two bad nodes neither gets what the other one has.
     pub fn yields_to(self, other: Option<Self>) -> bool {
         match self {
-            Self::SlowDisk => false,
-            Self::NoRoom | Self::DiskHangs => other < Some(Self::NoRoom),
+            Self::SlowDisk | Self::NetworkBack | Self::Stopping => false,
+            Self::NoRoom | Self::DiskHangs => other <= Some(Self::SlowDisk),
             Self::NoClientNetwork => other < Some(self),
         }
     }
@@ -46,6 +50,8 @@ impl Fault {
             Some(Self::NoRoom) => Kind::NoRoom,
             Some(Self::DiskHangs) => Kind::DiskHangs,
             Some(Self::NoClientNetwork) => Kind::NoClientNetwork,
+            Some(Self::Stopping) => Kind::Stopping,
+            Some(Self::NetworkBack) => Kind::NetworkBack,
         };
         proto::peer::NodeFault { kind: kind.into() }
     }
@@ -59,6 +65,8 @@ impl Fault {
             Kind::NoRoom => Some(Self::NoRoom),
             Kind::DiskHangs => Some(Self::DiskHangs),
             Kind::NoClientNetwork => Some(Self::NoClientNetwork),
+            Kind::Stopping => Some(Self::Stopping),
+            Kind::NetworkBack => Some(Self::NetworkBack),
         }
     }
 }
@@ -71,6 +79,8 @@ impl fmt::Display for Fault {
             Self::NoRoom => "its disk has no room left",
             Self::DiskHangs => "its disk hangs",
             Self::NoClientNetwork => "it has no client network",
+            Self::NetworkBack => "its client network has been back for less than 30 s",
+            Self::Stopping => "it is stopping",
         })
     }
 }
@@ -111,9 +121,12 @@ pub struct PolicyTiming {
     pub failures_window_ns: u64,
     /// A client network must be lost for so long: where both nodes lose it, the second one's word is to come first.
     pub network_wait_ns: u64,
+    /// A client network that has been back for so long is one: where both nodes lost it, nobody is served meanwhile.
+    pub network_sound_ns: u64,
     /// A fault counts as over when it has been for so long.
     pub sound_after_ns: u64,
-    /// After a hand-over for a fault that came to nothing; doubled each time, up to [`Self::YIELD_DOUBLINGS_MAX`] times.
+    /// After a hand-over for a fault that came to nothing; doubled each time, up to [`Self::YIELD_DOUBLINGS_MAX`] times. And,
+    /// not doubled, after any transfer that came to nothing, before an export goes home by itself.
     pub yield_again_ns: u64,
 }
 
@@ -140,6 +153,7 @@ impl Default for PolicyTiming {
             failures_max: 3,
             failures_window_ns: 3_600_000 * MS,
             network_wait_ns: 300 * MS,
+            network_sound_ns: 2_000 * MS,
             sound_after_ns: 30_000 * MS,
             yield_again_ns: 10_000 * MS,
         }
@@ -240,8 +254,15 @@ pub enum PolicyInput {
         /// Which export.
         export: ExportId,
     },
-    /// The leader is handing the leadership to this node (Raft's TimeoutNow came in): no crash, then.
+    /// The leader is handing the leadership to this node: no crash, then.
     TransferComing {
+        /// Which export.
+        export: ExportId,
+        /// For a fault that kept its clients from being answered.
+        for_fault: bool,
+    },
+    /// It does not: neither what it announced nor what it was asked for will come.
+    HandOverRefused {
         /// Which export.
         export: ExportId,
     },
@@ -273,6 +294,8 @@ pub enum PolicyInput {
 pub enum Cause {
     /// It was led by the other node, which was lost.
     Crash,
+    /// Handed over by the other node for a fault that kept clients from being answered.
+    Fault,
     /// On an order, or given back.
     Planned,
     /// The other node did not lead it before, as far as this process knows.
@@ -284,6 +307,7 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Crash => "crash",
+            Self::Fault => "fault",
             Self::Planned => "planned",
             Self::Start => "start",
         }
@@ -405,6 +429,8 @@ pub enum PolicyOutput {
     Transfer {
         /// Which export.
         export: ExportId,
+        /// For a fault that keeps clients from being answered: for how long it has been seen.
+        fault_for_ns: Option<u64>,
     },
     /// Ask the other node's policy for [`Order::HandOver`].
     AskHandOver {

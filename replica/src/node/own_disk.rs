@@ -64,6 +64,11 @@ impl Watch {
         at(&self.persist, timing.stall_ns).min(at(&self.apply, apply_limit(timing)))
     }
 
+    /// Since when something waits for the disk and nothing has moved.
+    pub fn waits_since(&self) -> Option<u64> {
+        self.persist.since().into_iter().chain(self.apply.since()).min()
+    }
+
     fn sound_at(&self) -> Option<u64> {
         self.slow_at.map(|at| at.saturating_add(SOUND_AFTER_NS))
     }

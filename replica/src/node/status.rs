@@ -105,6 +105,8 @@ pub struct NodeStatus {
     pub witness_ready: bool,
     /// This node's own disk.
     pub own_disk: OwnDisk,
+    /// Something waits for it, and nothing has moved since then, on the clock that `step` is given.
+    pub disk_waits_since_ns: Option<u64>,
     /// Bytes proposed and not committed.
     pub uncommitted_bytes: u64,
 }
@@ -143,6 +145,7 @@ impl Node {
             witness: self.stable.witness,
             witness_ready: self.witness_counts(),
             own_disk: self.own_disk(),
+            disk_waits_since_ns: self.disk.waits_since(),
             uncommitted_bytes: self.uncommitted.bytes(),
         }
     }

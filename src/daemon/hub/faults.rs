@@ -17,7 +17,9 @@ impl Hub {
         };
         let room = (!has_room).then_some(Fault::NoRoom);
         let network = (self.networks.get(&id) == Some(&false)).then_some(Fault::NoClientNetwork);
-        self.policy(PolicyInput::OwnFault { export: id, fault: disk.max(room).max(network) });
+        let stopping = self.stopping.then_some(Fault::Stopping);
+        let fault = disk.max(room).max(network).max(stopping);
+        self.policy(PolicyInput::OwnFault { export: id, fault });
         let elsewhere = self.policy.room_elsewhere(id);
         export.with_group(|g| g.set_room_elsewhere(elsewhere));
     }
@@ -66,7 +68,10 @@ impl Hub {
             Side::Own => (own, peer, self.node.as_str()),
             Side::Peer => (peer, own, self.peer_name()),
         };
-        let fault = there.filter(|fault| fault.yields_to(here))?;
+        let fault = there.filter(|fault| *fault == Fault::Stopping || fault.yields_to(here))?;
+        if fault == Fault::Stopping {
+            return Some(format!("node {name}: {fault}"));
+        }
         Some(format!(
             "node {name}: {fault}: it would hand it over again (a fault counts for 30 s after its end)"
         ))
@@ -101,6 +106,11 @@ impl Hub {
     pub(super) fn refused(&mut self, id: ExportId, why: &str) {
         let answer = format!("node {} does not hand it over: {why}", self.peer_name());
         self.answer(id, Side::Own, &Err(answer));
+        let leader = self.view.lock().leaders.get(&id).copied().flatten();
+        if self.exports.get(id).is_some_and(|export| leader != Some(export.me)) {
+            self.watch.not_handed_over(id);
+        }
+        self.policy(PolicyInput::HandOverRefused { export: id });
     }
 
     /// The other node's server is about to end.

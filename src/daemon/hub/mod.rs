@@ -121,6 +121,8 @@ pub enum HubInput {
         export: ExportId,
         /// It has let its clients wait for this long, us.
         drained_for_us: u64,
+        /// They wait because of a fault.
+        for_fault: bool,
     },
     /// An administrator has drained the peer, or ended that.
     PeerDrained,
@@ -254,6 +256,8 @@ pub struct Hub {
     pub no_transfer: Option<&'static str>,
     /// Exports whose virtual IP's interface has no carrier here: false.
     pub networks: HashMap<ExportId, bool>,
+    /// It is about to end.
+    pub stopping: bool,
     /// Reads the configuration anew.
     pub reloader: Arc<Reloader>,
 }
@@ -352,9 +356,10 @@ impl Hub {
             }
             HubInput::ClientNetwork(export, up) => self.client_network(export, up),
             HubInput::HandOver(export) => self.policy(PolicyInput::Order(Order::HandOver { export })),
-            HubInput::HandOverComes { export, drained_for_us } => {
-                self.watch.handed_over(export, drained_for_us.saturating_mul(1000), monotonic_ns());
-                self.policy(PolicyInput::TransferComing { export });
+            HubInput::HandOverComes { export, drained_for_us, for_fault } => {
+                let waited_ns = drained_for_us.saturating_mul(1000);
+                self.watch.handed_over(export, waited_ns, for_fault, monotonic_ns());
+                self.policy(PolicyInput::TransferComing { export, for_fault });
             }
             HubInput::PeerDrained => {
                 self.set_givebacks();
@@ -483,6 +488,7 @@ impl Hub {
             PolicyOutput::StartServing { export } => self.start_serving(export),
             PolicyOutput::StopServing { export, silently } => {
                 self.watch.ended(export);
+                self.draining.remove(&export);
                 self.stop_serving(export, !silently);
             }
             PolicyOutput::Drop { export } => self.drop_vip(export),
@@ -490,18 +496,9 @@ impl Hub {
                 self.draining.insert(export, monotonic_ns());
                 self.front.drain(export, DRAIN_MAX);
             }
-            PolicyOutput::Transfer { export } => {
-                let drained_for_us = self.drained_for_us(export);
-                if let Some(export) = self.exports.get(export) {
-                    export.to_peer(GroupFrame {
-                        handing_over: true,
-                        drained_for_us,
-                        ..GroupFrame::default()
-                    });
-                    export.input(Input::Transfer);
-                }
-            }
+            PolicyOutput::Transfer { export, fault_for_ns } => self.transfer(export, fault_for_ns),
             PolicyOutput::Resume { export } => {
+                self.draining.remove(&export);
                 self.front.resume(export);
                 let why = self.no_transfer.take().unwrap_or("the other node did not take it");
                 self.refuse_everybody(export, why);
@@ -513,6 +510,7 @@ impl Hub {
                     export.to_peer(GroupFrame { hand_over: true, ..GroupFrame::default() });
                 } else {
                     self.answer(export, Side::Own, &Err("the nodes are not connected".to_owned()));
+                    self.policy(PolicyInput::HandOverRefused { export });
                 }
             }
             PolicyOutput::RefuseHandOver { export } => {

@@ -18,23 +18,31 @@ impl Hub {
         self.waiting.push(Waiting { export, side, answer });
     }
 
-    /// Everything that is served here goes to the peer first, as in a planned takeover. Returns when that has taken long
-    /// enough.
+    /// Everything that is served here goes to the peer first, as in a planned takeover, and none of it comes back. Returns when
+    /// that has taken long enough.
     pub(super) fn begin_stop(&mut self) -> tokio::time::Instant {
+        self.stopping = true;
+        for export in self.exports.all() {
+            self.policy(PolicyInput::OwnFault { export: export.id(), fault: Some(Fault::Stopping) });
+        }
         for export in self.exports.all() {
             let export = export.id();
-            if self.in_sync.get(&export) == Some(&true) && self.policy.is_up(export) {
+            if self.can_hand_over(export) {
                 self.policy(PolicyInput::Order(Order::HandOver { export }));
             }
         }
         tokio::time::Instant::now() + HAND_OVER_MAX
     }
 
+    /// It is served here, and the peer could. One that is about to end is handed nothing.
+    fn can_hand_over(&self, export: ExportId) -> bool {
+        self.policy.is_up(export)
+            && self.in_sync.get(&export) == Some(&true)
+            && self.policy.peer_fault(export) != Some(Fault::Stopping)
+    }
+
     pub(super) fn nothing_is_served(&self) -> bool {
-        self.exports
-            .all()
-            .iter()
-            .all(|export| !self.policy.is_up(export.id()) || self.in_sync.get(&export.id()) != Some(&true))
+        !self.exports.all().iter().any(|export| self.can_hand_over(export.id()))
     }
 
     /// The groups stop cleanly.

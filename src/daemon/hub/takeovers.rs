@@ -1,5 +1,7 @@
 //! What a takeover was for clients, and what must not be given back.
 
+use replica::node::OwnDisk;
+
 use super::*;
 
 impl Hub {
@@ -28,10 +30,22 @@ impl Hub {
         self.watch.lost(id, if heard == 0 { now } else { heard }, now);
     }
 
-    /// For how long clients of an export that is being handed over have been waiting.
-    pub(super) fn drained_for_us(&mut self, id: ExportId) -> u64 {
-        let began = self.draining.remove(&id);
-        began.map_or(0, |began| monotonic_ns().saturating_sub(began) / 1000)
+    /// Hands the leadership over, and says for how long clients have been waiting: since the drain began, or since a fault keeps
+    /// them from being answered. A disk that hangs has been waited for since before that is seen.
+    pub(super) fn transfer(&mut self, id: ExportId, fault_for_ns: Option<u64>) {
+        let now = monotonic_ns();
+        let drained_ns = self.draining.remove(&id).map_or(0, |began| now.saturating_sub(began));
+        let Some(export) = self.exports.get(id) else { return };
+        let raft = export.with_group(|g| g.node_status()).filter(|raft| raft.own_disk == OwnDisk::Hangs);
+        let hangs_ns = raft.and_then(|raft| raft.disk_waits_since_ns).map(|at| now.saturating_sub(at));
+        let waited_ns = fault_for_ns.map_or(drained_ns, |seen_ns| seen_ns.max(hangs_ns.unwrap_or(0)));
+        export.to_peer(GroupFrame {
+            handing_over: true,
+            drained_for_us: waited_ns / 1000,
+            for_fault: fault_for_ns.is_some(),
+            ..GroupFrame::default()
+        });
+        export.input(Input::Transfer);
     }
 
     /// The virtual IP is up here.

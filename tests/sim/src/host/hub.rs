@@ -128,9 +128,10 @@ impl World {
                 self.at(DRAIN_NS, Event::Local(h, life, Local::DrainEnds(export)));
                 self.drained(h);
             }
-            PolicyOutput::Transfer { export } => {
+            PolicyOutput::Transfer { export, fault_for_ns } => {
                 let export = export_number(export);
-                self.frame(h, export, GroupFrame { handing_over: true, ..GroupFrame::default() });
+                let for_fault = fault_for_ns.is_some();
+                self.frame(h, export, GroupFrame { handing_over: true, for_fault, ..GroupFrame::default() });
                 self.group_input(h, export, Input::Transfer);
                 self.stats.transfers += 1;
             }
@@ -382,7 +383,7 @@ impl World {
                 self.server_input(h, PolicyInput::Order(Order::HandOver { export: id }));
             }
         } else if frame.handing_over {
-            self.server_input(h, PolicyInput::TransferComing { export: id });
+            self.server_input(h, PolicyInput::TransferComing { export: id, for_fault: frame.for_fault });
         } else if frame.copy_from_me {
             self.at(MS, Event::Copy(h, export));
         } else if let Some(fault) = frame.fault {
