@@ -321,11 +321,16 @@ impl<'a> Drill<'a> {
         self.report(node).await.map_or(0, |report| report.at_ns)
     }
 
-    /// The new primary's report of a takeover after that one, once it is complete.
+    /// The new primary's report of a takeover after that one, once it is complete. It stays incomplete where the export has gone back by
+    /// itself before a client was answered.
     async fn finished(&self, node: &str, before_ns: u64) -> Option<TakeoverReport> {
         loop {
             let report = self.report(node).await.filter(|report| report.at_ns != before_ns);
-            if report.as_ref().is_some_and(|r| r.first_reply_us != 0) || self.left().is_zero() {
+            let complete = |r: &TakeoverReport| r.first_reply_us != 0;
+            if report.as_ref().is_some_and(complete) || self.left().is_zero() {
+                return report;
+            }
+            if report.is_some() && !self.served_by(node).await.contains(&self.export.path) {
                 return report;
             }
             tokio::time::sleep(LOOK).await;

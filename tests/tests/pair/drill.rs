@@ -179,7 +179,7 @@ async fn a_drained_node_gets_nothing_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_drains_at_once_one_is_refused() {
-    let mut cluster = Cluster::start(&Shape { exports: 2, ..Shape::default() }).await;
+    let cluster = Cluster::start(&Shape { exports: 2, ..Shape::default() }).await;
     for _ in 0..3 {
         let said = std::thread::scope(|both| {
             let drains = ["a", "b"].map(|node| both.spawn(|| order(&cluster, node, &["drain"])));
