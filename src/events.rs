@@ -143,7 +143,7 @@ impl Events {
 
     /// The newest events, oldest first, at most `limit`.
     pub fn newest(&self, limit: usize) -> Vec<Event> {
-        let mut events: Vec<Event> = self.db.iter().rev().filter_map(decode).take(limit).collect();
+        let mut events: Vec<Event> = readable(self.db.iter().rev()).take(limit).collect();
         events.reverse();
         events
     }
@@ -218,13 +218,16 @@ fn open_db(dir: &Path) -> sled::Result<sled::Db> {
     }
 }
 
-fn decode(row: sled::Result<(sled::IVec, sled::IVec)>) -> Option<Event> {
-    Event::decode(row.ok()?.1.as_ref()).ok()
+/// Without what does not decode, up to the first row that cannot be read: sled says the error of a damaged page again and again.
+fn readable(
+    rows: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+) -> impl Iterator<Item = Event> {
+    rows.map_while(Result::ok).filter_map(|(_, value)| Event::decode(value.as_ref()).ok())
 }
 
 fn read_after(db: &sled::Db, after: u64, limit: usize) -> Vec<Event> {
     let Some(first) = after.checked_add(1) else { return Vec::new() };
-    db.range(first.to_be_bytes()..).filter_map(decode).take(limit).collect()
+    readable(db.range(first.to_be_bytes()..)).take(limit).collect()
 }
 
 fn id_of(row: Option<(sled::IVec, sled::IVec)>) -> Option<u64> {

@@ -17,8 +17,10 @@ const PROGRAM: u32 = 100_021;
 const VERSION: u32 = 4;
 /// Procedures.
 const TEST: u32 = 1;
-const LOCK: u32 = 2;
 const UNLOCK: u32 = 4;
+/// As LOCK, but the server is not to monitor the client (appendix II section 5.2.8 of RFC 1813): who runs this client has a status monitor and
+/// a name of its own at the server, which a second name of the same address would replace.
+const NM_LOCK: u32 = 22;
 /// nlm4_stats.
 const GRANTED: u32 = 0;
 const DENIED: u32 = 1;
@@ -116,7 +118,7 @@ impl LockClient {
         answer.map(|answer| answer.0).map_err(|source| LockError::Rpc { operation, source })
     }
 
-    /// NLM4_LOCK, without waiting.
+    /// NLM4_NM_LOCK, which never waits.
     pub async fn lock(&mut self, file: &nfs_fh3, owner: u32) -> Result<(), LockError> {
         let mut args = Vec::new();
         opaque(&mut args, &owner.to_be_bytes());
@@ -127,9 +129,9 @@ impl LockClient {
         // No reclaim; the state of a status monitor that this client does not have.
         word(&mut args, 0);
         word(&mut args, 0);
-        match self.call("LOCK", LOCK, args).await? {
+        match self.call("NM_LOCK", NM_LOCK, args).await? {
             GRANTED => Ok(()),
-            status => Err(LockError::Status { operation: "LOCK", status }),
+            status => Err(LockError::Status { operation: "NM_LOCK", status }),
         }
     }
 

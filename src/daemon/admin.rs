@@ -27,6 +27,7 @@ use super::locks;
 use super::pauses::Pauses;
 use super::reload::Reloader;
 use super::rpcbind::Portmapper;
+use super::saved::Saved;
 use super::session::PeerLink;
 use super::status;
 use super::witness_link::WitnessLink;
@@ -65,6 +66,8 @@ pub struct AdminService {
     pub drained: Arc<Drained>,
     /// How long takeovers were for clients.
     pub pauses: Arc<Pauses>,
+    /// What only this node had.
+    pub saved: Arc<Saved>,
 }
 
 impl AdminService {
@@ -180,7 +183,8 @@ impl admin_server::Admin for AdminService {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         admit(&request)?;
-        Ok(Response::new(status::reply(self)))
+        let saved = self.saved.look().await;
+        Ok(Response::new(status::reply(self, &saved)))
     }
 
     async fn takeover(&self, request: Request<TakeoverRequest>) -> Result<Response<TakeoverReply>, Status> {
@@ -256,7 +260,10 @@ impl admin_server::Admin for AdminService {
         let own = config.node(&self.node).ok_or_else(|| Status::internal("this node is not configured"))?;
         let (data, request) = (own.data.clone(), request.into_inner());
         let answered = tokio::task::spawn_blocking(move || divergent::answer(&data, &request)).await;
-        answered.map_err(|e| Status::internal(e.to_string()))?.map(Response::new)
+        let answered = answered.map_err(|e| Status::internal(e.to_string()))?;
+        // So that the next status does not speak of what was removed.
+        self.saved.look().await;
+        answered.map(Response::new)
     }
 
     async fn locks(&self, request: Request<LocksRequest>) -> Result<Response<LocksReply>, Status> {

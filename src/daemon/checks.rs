@@ -65,10 +65,7 @@ fn links(node: &AdminService) -> Vec<Check> {
     if let Some(peer) = &node.peer {
         let (session, theirs) = (peer.state(), peer.peer_version());
         checks.push(check("the nodes are connected", session.up, session.error));
-        let own = env!("CARGO_PKG_VERSION");
-        let same = theirs.is_empty() || theirs == own;
-        let differ = format!("{own} here, {theirs} there");
-        checks.push(check("both nodes run one version", same, unless(same, differ)));
+        checks.push(versions(session.up, env!("CARGO_PKG_VERSION"), &theirs));
         let (ours, other) = (node.current.digest(), peer.peer_config());
         let same = other.is_empty() || ours == other;
         let differ = "see `hanfs status`";
@@ -82,6 +79,15 @@ fn links(node: &AdminService) -> Vec<Check> {
         checks.push(check("the witness answers", state.up, state.error));
     }
     checks
+}
+
+/// One that says no version is of before they were said. Of one that was never connected nothing is known: that is said already.
+fn versions(connected: bool, own: &str, theirs: &str) -> Check {
+    let (same, differ) = match theirs {
+        "" => (!connected, format!("{own} here, an older one than this there")),
+        _ => (theirs == own, format!("{own} here, {theirs} there")),
+    };
+    check("both nodes run one version", same, unless(same, differ))
 }
 
 /// The virtual IP: an interface for it, and sockets on it. The loopback driver needs neither beforehand.
@@ -210,6 +216,14 @@ fd000000000000000000000000000011 02 40 00 80     eth0
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_node_that_says_no_version_is_an_older_one() {
+        let ok = |connected, theirs| versions(connected, "1.2", theirs).ok;
+        assert_eq!([ok(true, "1.2"), ok(false, "1.2"), ok(false, "")], [true; 3]);
+        assert_eq!([ok(true, "1.1"), ok(false, "1.1"), ok(true, "")], [false; 3]);
+        assert_eq!(versions(true, "1.2", "").detail, "1.2 here, an older one than this there");
     }
 
     #[test]

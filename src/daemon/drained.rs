@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use replica::clock::wall_ns;
 
 /// See the module.
@@ -16,6 +17,8 @@ use replica::clock::wall_ns;
 pub struct Drained {
     file: PathBuf,
     since_ns: AtomicU64,
+    /// One change at a time.
+    changing: Mutex<()>,
 }
 
 impl Drained {
@@ -27,7 +30,7 @@ impl Drained {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
-        Ok(Self { file, since_ns: AtomicU64::new(since_ns) })
+        Ok(Self { file, since_ns: AtomicU64::new(since_ns), changing: Mutex::new(()) })
     }
 
     /// Since when, ns since 1970; 0: it is not.
@@ -35,26 +38,29 @@ impl Drained {
         self.since_ns.load(Ordering::Acquire)
     }
 
-    /// Sets or removes the mark, durably before this returns. One that is set keeps its time.
+    /// Sets or removes the mark, durably before this returns; on an error it is as [`Self::since_ns`] says, and may be otherwise
+    /// after a power cut. One that is set keeps its time. Blocks.
     pub fn set(&self, drained: bool) -> io::Result<()> {
-        if drained == (self.since_ns() != 0) {
-            return Ok(());
-        }
-        let now = if drained { wall_ns().max(1) } else { 0 };
-        if drained {
+        let _one = self.changing.lock();
+        if !drained {
+            match std::fs::remove_file(&self.file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.since_ns.store(0, Ordering::Release),
+            }
+        } else if self.since_ns() == 0 {
+            let now = wall_ns().max(1);
             let new = self.file.with_extension("new");
             let mut out = File::create(&new)?;
             out.write_all(format!("{now}\n").as_bytes())?;
             out.sync_all()?;
             std::fs::rename(&new, &self.file)?;
-        } else {
-            std::fs::remove_file(&self.file)?;
+            self.since_ns.store(now, Ordering::Release);
         }
-        if let Some(dir) = self.file.parent() {
-            File::open(dir)?.sync_all()?;
+        // Also where nothing was to be done: an attempt before may have failed here.
+        match self.file.parent() {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
         }
-        self.since_ns.store(now, Ordering::Release);
-        Ok(())
     }
 }
 
@@ -77,6 +83,13 @@ mod tests {
         assert_eq!(Drained::open(dir.path()).unwrap().since_ns(), since, "the first order's time");
         drained.set(false).unwrap();
         assert_eq!((drained.since_ns(), Drained::open(dir.path()).unwrap().since_ns()), (0, 0));
+        drained.set(true).unwrap();
+        std::fs::remove_file(dir.path().join("drained")).unwrap();
+        drained.set(false).unwrap();
+        assert_eq!(drained.since_ns(), 0, "somebody else removed it");
+        std::fs::write(dir.path().join("drained"), "by hand").unwrap();
+        drained.set(false).unwrap();
+        assert!(!dir.path().join("drained").exists(), "the file counts, not what was known of it");
         std::fs::write(dir.path().join("drained"), "by hand").unwrap();
         assert_ne!(Drained::open(dir.path()).unwrap().since_ns(), 0, "a mark that nobody understands");
     }

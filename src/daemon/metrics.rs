@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::admin::AdminService;
+use super::divergent::Tail;
 use super::pauses::BOUNDS_MS;
 use super::status;
 use crate::config::Metrics;
@@ -82,7 +83,10 @@ async fn accept(listener: TcpListener, node: AdminService) {
 async fn connection(stream: TcpStream, node: AdminService) -> Result<(), hyper::Error> {
     let answer = service_fn(move |request: Request<Incoming>| {
         let node = node.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &node)) }
+        async move {
+            let saved = node.saved.look().await;
+            Ok::<_, Infallible>(answer(&request, &node, &saved))
+        }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -92,7 +96,7 @@ async fn connection(stream: TcpStream, node: AdminService) -> Result<(), hyper::
         .await
 }
 
-fn answer(request: &Request<Incoming>, node: &AdminService) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, node: &AdminService, saved: &[Tail]) -> Response<Full<Bytes>> {
     let plain = |status: StatusCode, text: &'static str| {
         let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *response.status_mut() = status;
@@ -104,7 +108,7 @@ fn answer(request: &Request<Incoming>, node: &AdminService) -> Response<Full<Byt
     if request.method() != Method::GET {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
-    match encode(status::reply(node), wall_ns()) {
+    match encode(status::reply(node, saved), wall_ns()) {
         Ok(text) => {
             let mut response = Response::new(Full::new(Bytes::from(text)));
             response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(FORMAT));

@@ -25,6 +25,7 @@ pub mod pauses;
 mod reload;
 mod rpcb_client;
 mod rpcbind;
+mod saved;
 mod server;
 mod service;
 mod session;

@@ -257,7 +257,8 @@ impl Counts {
 
 /// See the module.
 pub struct Pauses {
-    store: sled::Tree,
+    /// `None`: the counts are in memory alone.
+    store: Option<sled::Tree>,
     counted: Mutex<HashMap<ExportId, Counts>>,
 }
 
@@ -275,19 +276,37 @@ fn row_key(export: ExportId, cause: Cause) -> [u8; 17] {
     key
 }
 
-impl Pauses {
-    /// With what the store has; a row that does not decode counts as none.
-    pub fn new(store: sled::Tree) -> Self {
-        let mut counted: HashMap<ExportId, Counts> = HashMap::new();
-        for (key, row) in store.iter().filter_map(Result::ok) {
-            let Some((id, cause)) = key.split_first_chunk::<16>() else { continue };
-            let cause = if *cause == [b'c'] { Cause::Crash } else { Cause::Planned };
-            let row = TakeoverCounts::decode(row.as_ref()).unwrap_or_default();
-            if let Some(counts) = counted.entry(ExportId(*id)).or_default().of(cause) {
-                *counts = row;
+/// A row that does not decode counts as none. sled says the error of a damaged page again and again: it ends the reading.
+fn read_rows(
+    rows: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+) -> HashMap<ExportId, Counts> {
+    let mut counted: HashMap<ExportId, Counts> = HashMap::new();
+    for row in rows {
+        let (key, row) = match row {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::warn!(%error, "read the counts of takeovers; the rest of them is missing");
+                break;
             }
+        };
+        let Some((id, cause)) = key.split_first_chunk::<16>() else { continue };
+        let cause = if *cause == [b'c'] { Cause::Crash } else { Cause::Planned };
+        let row = TakeoverCounts::decode(row.as_ref()).unwrap_or_default();
+        if let Some(counts) = counted.entry(ExportId(*id)).or_default().of(cause) {
+            *counts = row;
         }
-        Self { store, counted: Mutex::new(counted) }
+    }
+    counted
+}
+
+impl Pauses {
+    /// With what the store has. A damaged one costs figures and nothing else: they are kept in memory then.
+    pub fn new(store: sled::Result<sled::Tree>) -> Self {
+        let store = store.inspect_err(|error| {
+            tracing::warn!(%error, "open the counts of takeovers; they are kept until this process ends");
+        });
+        let counted = store.as_ref().map(|store| read_rows(store.iter())).unwrap_or_default();
+        Self { store: store.ok(), counted: Mutex::new(counted) }
     }
 
     /// Of an export.
@@ -309,8 +328,9 @@ impl Pauses {
         let mut counted = self.counted.lock();
         let Some(counts) = counted.entry(export).or_default().of(cause) else { return };
         change(counts);
+        let Some(store) = &self.store else { return };
         // sled keeps it in memory and writes it within a second.
-        if let Err(error) = self.store.insert(row_key(export, cause), counts.encode_to_vec()) {
+        if let Err(error) = store.insert(row_key(export, cause), counts.encode_to_vec()) {
             tracing::warn!(%error, "write the counts of takeovers; they are kept until this process ends");
         }
     }
@@ -425,7 +445,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = || {
             let db = sled::Config::new().path(dir.path()).open().unwrap();
-            (Pauses::new(db.open_tree("pauses").unwrap()), db)
+            (Pauses::new(db.open_tree("pauses")), db)
         };
         let (pauses, db) = open();
         for ms in [50, 51, 400, 31_000] {
@@ -443,6 +463,25 @@ mod tests {
         assert_eq!((counts.planned.takeovers, counts.planned.pauses.len()), (1, 0), "nobody asked");
         drop((pauses, db));
         assert_eq!(open().0.of(ONE), counts);
+    }
+
+    #[test]
+    fn a_damaged_store_costs_figures_and_nothing_else() {
+        let damaged = || sled::Error::Unsupported("a damaged page".to_owned());
+        let row =
+            || (row_key(ONE, Cause::Crash), TakeoverCounts { takeovers: 3, ..TakeoverCounts::default() });
+        let good = std::iter::once(row()).map(|(key, row)| Ok((key[..].into(), row.encode_to_vec().into())));
+        let mut asked = 0;
+        let again_and_again = std::iter::repeat_with(|| {
+            asked += 1;
+            Err(damaged())
+        });
+        let counted = read_rows(good.chain(again_and_again.take(1000)));
+        assert_eq!((counted.get(&ONE).map(|c| c.crash.takeovers), asked), (Some(3), 1));
+
+        let pauses = Pauses::new(Err(damaged()));
+        pauses.takeover(ONE, Cause::Planned);
+        assert_eq!(pauses.of(ONE).planned.takeovers, 1);
     }
 
     #[test]

@@ -37,6 +37,7 @@ use super::pauses::{Pauses, Watch};
 use super::reload::Reloader;
 use super::rpcb_client::Door;
 use super::rpcbind::Portmapper;
+use super::saved::Saved;
 use super::service::{PeerService, export_id};
 use super::session::{Listener, MESSAGE_BYTES_MAX, PeerLink};
 use super::tuples::Tuples;
@@ -138,8 +139,9 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
     }
     let data = Arc::new(DataDir::open(&me.data, &config.cluster.to_string(), &node)?);
     let drained = Arc::new(Drained::open(data.path()).context("read whether this node is drained")?);
+    let saved = Saved::new(data.path());
     let events = Arc::new(open_events(&data)?);
-    let pauses = Arc::new(Pauses::new(events.beside("pauses").context("open the counts of takeovers")?));
+    let pauses = Arc::new(Pauses::new(events.beside("pauses")));
     events.append(Level::Info, "", format!("server started, hanfs {}", env!("CARGO_PKG_VERSION")));
 
     // An export that was removed and is configured again, with the same id, has its data.
@@ -228,6 +230,7 @@ async fn run(config: Config, node: String, nfs: tokio::runtime::Handle) -> anyho
         portmapper: portmapper.clone(),
         drained,
         pauses: pauses.clone(),
+        saved,
     };
     let peer_service = match (&link, &peer) {
         (Some(link), Some(peer)) => Some(Arc::new(PeerService {

@@ -11,14 +11,14 @@ use replica::ids::voter;
 use replica::node::{NodeStatus, Role};
 
 use super::admin::AdminService;
-use super::divergent;
+use super::divergent::Tail;
 use super::export::{Export, State};
 use super::reload;
 use super::session::LinkState;
 use crate::config::ArbiterKind;
 
-/// The whole reply.
-pub fn reply(node: &AdminService) -> StatusReply {
+/// The whole reply; `saved` is what [`super::saved`] knows.
+pub fn reply(node: &AdminService, saved: &[Tail]) -> StatusReply {
     let mut problems = Vec::new();
     let config = node.current.config();
     let peer = link(
@@ -49,7 +49,6 @@ pub fn reply(node: &AdminService) -> StatusReply {
     }
     problems.extend(drained(node));
     let exports = node.exports.all().iter().map(|export| one(node, export, &mut problems)).collect();
-    let saved = config.node(&node.node).map(|own| divergent::list(&own.data)).unwrap_or_default();
     problems.extend(saved.iter().map(|tail| problem(Severity::Warning, tail.problem(), tail.info.saved_ns)));
     StatusReply {
         cluster: config.cluster.to_string(),

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nfs3_client::nfs3_types::nfs3::{nfs_fh3, nfsstat3};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ const KEPT_MAX: usize = 100;
 const BYTES_MAX: u64 = 16 << 10;
 /// Between two rounds: it is to notice pauses, not to measure throughput.
 const REST: Duration = Duration::from_millis(2);
-/// Findings of a worker after which it stops: it would only repeat itself.
+/// Findings after which the workers stop: they would only repeat themselves.
 const FINDINGS_MAX: usize = 100;
 /// Between two looks at whether the workers get on.
 const LOOK: Duration = Duration::from_millis(5);
@@ -83,14 +84,6 @@ impl Findings {
     fn count(&self) -> usize {
         self.errors.len() + self.duplicates.len() + self.lost.len()
     }
-
-    fn merge(&mut self, other: Findings) {
-        self.written += other.written;
-        self.compared += other.compared;
-        self.errors.extend(other.errors);
-        self.duplicates.extend(other.duplicates);
-        self.lost.extend(other.lost);
-    }
 }
 
 /// Where the probe works.
@@ -113,6 +106,19 @@ pub struct Probe {
     rounds: Vec<Arc<AtomicU64>>,
     workers: JoinSet<Worker>,
     lock: Result<Held, String>,
+    /// Of all workers, also of one that does not come back.
+    findings: Arc<Mutex<Findings>>,
+    directory: Directory,
+}
+
+/// What became of its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Directory {
+    NotMade,
+    /// It may be there: nobody has been heard to say so.
+    Asked,
+    Made,
+    Removed,
 }
 
 /// The lock.
@@ -127,7 +133,7 @@ struct Worker {
     session: Session,
     dir: nfs_fh3,
     kept: VecDeque<u64>,
-    findings: Findings,
+    findings: Arc<Mutex<Findings>>,
 }
 
 type Result<T, E = ClientError> = std::result::Result<T, E>;
@@ -142,32 +148,29 @@ async fn open(place: &Place, stats: &Arc<Stats>) -> Result<(Session, nfs_fh3)> {
 }
 
 impl Probe {
-    /// Makes its directory and begins. Where that fails it leaves nothing.
-    pub async fn start(place: Place) -> Result<Self> {
-        let stats = Arc::new(Stats::default());
+    /// One that has done nothing yet.
+    pub fn new(place: Place) -> Self {
         let random = Uuid::new_v4().simple().to_string();
-        let name = format!(".hanfs-drill-{}", random.get(..8).unwrap_or(&random));
-        let (mut session, base) = open(&place, &stats).await?;
-        let top = session.mkdir(&base, &name).await?;
-        let mut probe = Self {
+        Self {
             place,
-            name,
-            stats,
+            name: format!(".hanfs-drill-{}", random.get(..8).unwrap_or(&random)),
+            stats: Arc::default(),
             stop: Arc::default(),
             rounds: Vec::new(),
             workers: JoinSet::new(),
             lock: Err("not tried".to_owned()),
-        };
-        match probe.begin(&mut session, &top).await {
-            Ok(()) => Ok(probe),
-            Err(error) => {
-                probe.finish().await;
-                Err(error)
-            }
+            findings: Arc::default(),
+            directory: Directory::NotMade,
         }
     }
 
-    async fn begin(&mut self, session: &mut Session, top: &nfs_fh3) -> Result<()> {
+    /// Makes its directory and begins. Where that fails, or is broken off, [`Self::finish`] removes what there is.
+    pub async fn start(&mut self) -> Result<()> {
+        let (mut session, base) = open(&self.place, &self.stats).await?;
+        self.directory = Directory::Asked;
+        let top = session.mkdir(&base, &self.name).await?;
+        self.directory = Directory::Made;
+        let top = &top;
         let file = session.create_new(top, LOCK_FILE).await?;
         let mut holder = self.lock_client();
         let locked = holder.lock(&file, HOLDER).await;
@@ -177,7 +180,7 @@ impl Probe {
             let dir = session.mkdir(top, &worker_name(number)).await?;
             let (rounds, stop) = (Arc::new(AtomicU64::new(0)), self.stop.clone());
             self.rounds.push(rounds.clone());
-            let (kept, findings) = (VecDeque::new(), Findings::default());
+            let (kept, findings) = (VecDeque::new(), self.findings.clone());
             let worker = Worker { number, session, dir, kept, findings };
             self.workers.spawn(worker.run(rounds, stop));
         }
@@ -219,41 +222,73 @@ impl Probe {
         self.lock_client().is_locked_for(&file, OTHER).await.ok()
     }
 
-    /// Ends the work, compares everything, removes it, and says what there was.
-    pub async fn finish(mut self) -> Findings {
+    /// Ends the work, compares everything and removes it. May be broken off: see [`Self::findings`].
+    pub async fn finish(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let mut findings = Findings::default();
         while let Some(ended) = self.workers.join_next().await {
             match ended {
-                Ok(mut worker) => {
-                    worker.compare_all().await;
-                    findings.merge(worker.findings);
-                }
-                Err(error) => findings.errors.push(format!("a worker of the probe stopped: {error}")),
-            }
-        }
-        match &mut self.lock {
-            Ok(held) => {
-                if let Err(error) = held.holder.unlock(&held.file, HOLDER).await {
-                    findings.errors.push(error.to_string());
+                Ok(mut worker) => worker.compare_all().await,
+                Err(error) => {
+                    let text = format!("a worker of the probe stopped: {error}");
+                    self.findings.lock().errors.push(text);
                 }
             }
-            Err(why) => findings.no_lock = Some(why.clone()),
         }
+        if let Ok(held) = &mut self.lock
+            && let Err(error) = held.holder.unlock(&held.file, HOLDER).await
+        {
+            self.findings.lock().errors.push(error.to_string());
+        }
+        match self.clean().await {
+            Ok(()) => self.directory = Directory::Removed,
+            Err(error) => self.findings.lock().leftover = Some(self.leftover(&error.to_string())),
+        }
+    }
+
+    /// What there was; `broken_off` says why the end of [`Self::finish`] was not waited for, if it was not. Ends the work that still
+    /// goes on.
+    pub fn findings(mut self, broken_off: Option<&str>) -> Findings {
+        let mut findings = std::mem::take(&mut *self.findings.lock());
+        let working = self.workers.len();
+        self.workers.abort_all();
+        if let Some(why) = broken_off {
+            if working > 0 {
+                findings
+                    .errors
+                    .push(format!("{working} of the probe's connections got no answer at the end"));
+            }
+            let there = matches!(self.directory, Directory::Asked | Directory::Made);
+            if there && findings.leftover.is_none() {
+                findings.leftover = Some(self.leftover(why));
+            }
+        }
+        findings.no_lock = self.lock.as_ref().err().cloned();
         let stats = self.stats.snapshot();
         findings.calls = stats.calls;
         findings.reconnects = stats.reconnects;
         findings.retransmissions = stats.retransmissions;
-        if let Err(error) = self.clean().await {
-            let directory = self.directory();
-            findings.leftover = Some(format!("{directory} could not be removed: {error}; remove it by hand"));
-        }
         findings
     }
 
+    fn leftover(&self, why: &str) -> String {
+        let directory = self.directory();
+        let lock = if self.lock.is_ok() { ", and its file may be locked" } else { "" };
+        format!("{directory} could not be removed{lock}: {why}; remove it by hand")
+    }
+
     async fn clean(&self) -> Result<()> {
+        if self.directory == Directory::NotMade {
+            return Ok(());
+        }
         let (mut session, base) = open(&self.place, &self.stats).await?;
-        let top = session.lookup(&base, &self.name).await?;
+        let top = match session.lookup(&base, &self.name).await {
+            Err(ClientError::Status { status: nfsstat3::NFS3ERR_NOENT, .. })
+                if self.directory == Directory::Asked =>
+            {
+                return Ok(());
+            }
+            found => found?,
+        };
         for worker in session.list(&top).await? {
             if worker.name == LOCK_FILE {
                 session.remove(&top, LOCK_FILE).await?;
@@ -290,9 +325,9 @@ fn content(worker: u64, round: u64) -> Vec<u8> {
 impl Worker {
     async fn run(mut self, rounds: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Self {
         let mut round = 0;
-        while !stop.load(Ordering::Relaxed) && self.findings.count() < FINDINGS_MAX {
+        while !stop.load(Ordering::Relaxed) && self.findings.lock().count() < FINDINGS_MAX {
             if let Err(error) = self.round(round).await {
-                self.findings.add(&self.name(round), &error);
+                self.findings.lock().add(&self.name(round), &error);
             }
             round += 1;
             rounds.fetch_add(1, Ordering::Relaxed);
@@ -316,10 +351,10 @@ impl Worker {
             file
         };
         if !session.write(&file, 0, &data).await? {
-            self.findings.errors.push(format!("{name}: a WRITE was not answered as stable"));
+            self.findings.lock().errors.push(format!("{name}: a WRITE was not answered as stable"));
         }
         session.rename(dir, &new, dir, &name).await?;
-        self.findings.written += 1;
+        self.findings.lock().written += 1;
         self.kept.push_back(round);
         self.compare(round).await?;
         if round.is_multiple_of(3) {
@@ -340,20 +375,24 @@ impl Worker {
     async fn compare(&mut self, round: u64) -> Result<()> {
         let file = self.session.lookup(&self.dir, &file_name(round)).await?;
         let (read, _) = self.session.read(&file, 0, BYTES_MAX as u32).await?;
-        self.findings.compared += 1;
+        self.findings.lock().compared += 1;
         if read != content(self.number, round) {
             let place = self.name(round);
-            self.findings.lost.push(format!("{place}: not the bytes that were acknowledged"));
+            self.findings.lock().lost.push(format!("{place}: not the bytes that were acknowledged"));
         }
         Ok(())
     }
 
+    /// Ends where nobody answers: every file would take as long.
     async fn compare_all(&mut self) {
         for round in std::mem::take(&mut self.kept) {
-            if let Err(error) = self.compare(round).await {
-                self.findings.add(&self.name(round), &error);
+            let compared = self.compare(round).await;
+            let mut findings = self.findings.lock();
+            if let Err(error) = &compared {
+                findings.add(&self.name(round), error);
             }
-            if self.findings.count() >= FINDINGS_MAX {
+            let answered = compared.err().is_none_or(|error| error.status().is_some());
+            if !answered || findings.count() >= FINDINGS_MAX {
                 return;
             }
         }
@@ -380,6 +419,25 @@ mod tests {
         assert_eq!(blame("LOOKUP", noent), Blame::Lost);
         assert_eq!(blame("READ", nfsstat3::NFS3ERR_STALE), Blame::Lost);
         assert_eq!(blame("WRITE", nfsstat3::NFS3ERR_NOSPC), Blame::Error);
+    }
+
+    #[test]
+    fn what_may_be_left_over_is_told() {
+        use Directory::{Asked, Made, NotMade, Removed};
+        let target = Target { address: IpAddr::from([127, 0, 0, 1]), port: 0, path: "/one".to_owned() };
+        let place = Place { target, source: None, below: "a/b/".to_owned() };
+        for (directory, told) in [(NotMade, false), (Asked, true), (Made, true), (Removed, false)] {
+            let leftover = |broken_off| {
+                let mut probe = Probe::new(place.clone());
+                probe.directory = directory;
+                (probe.directory(), probe.findings(broken_off).leftover)
+            };
+            let (name, left) = leftover(Some("interrupted"));
+            assert!(name.starts_with("/a/b/.hanfs-drill-"), "{name}");
+            let expected = format!("{name} could not be removed: interrupted; remove it by hand");
+            assert_eq!(left, told.then_some(expected), "{directory:?}");
+            assert_eq!(leftover(None).1, None, "it came to its end");
+        }
     }
 
     #[test]

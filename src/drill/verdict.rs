@@ -21,6 +21,8 @@ pub struct Move {
     pub pause: Option<Duration>,
     /// What the new primary says of it.
     pub report: Option<TakeoverReport>,
+    /// The node says that it has happened.
+    pub obeyed: bool,
     /// Why it did not happen, or not in time.
     pub failure: Option<String>,
     /// The probe's lock was held for others afterwards; `None`: it has none, or it could not be asked.
@@ -61,7 +63,7 @@ pub struct Outcome {
     pub moves: Vec<Move>,
     /// Of the probe.
     pub findings: Findings,
-    /// Of other exports that moved with it: what went wrong.
+    /// What else went wrong, and which exports are not where they were.
     pub others: Vec<String>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_stream::StreamExt;
 
-use super::{EVENTS_MAX, Event, Events, EventsRequest, Level};
+use super::{EVENTS_MAX, Event, Events, EventsRequest, Level, Message, readable};
 
 fn texts(events: &[Event]) -> Vec<&str> {
     events.iter().map(|e| e.text.as_str()).collect()
@@ -34,6 +34,19 @@ fn events_are_there_in_order_after_a_restart() {
     assert_eq!(texts(&events.newest(2)), ["runs solo: node a is down", "stopped"]);
     assert_eq!(texts(&events.after(2, 10)), ["stopped"]);
     assert_eq!(texts(&events.after(u64::MAX, 10)), [""; 0]);
+}
+
+#[test]
+fn reading_ends_at_a_damaged_page() {
+    let event = Event { text: "readable".to_owned(), ..Event::default() };
+    let good = [Ok((b"1".into(), event.encode_to_vec().into())), Ok((b"2".into(), b"\xff".into()))];
+    let mut asked = 0;
+    let again_and_again = std::iter::repeat_with(|| {
+        asked += 1;
+        Err(sled::Error::Unsupported("a damaged page".to_owned()))
+    });
+    let read: Vec<Event> = readable(good.into_iter().chain(again_and_again.take(1000))).collect();
+    assert_eq!((texts(&read), asked), (vec!["readable"], 1));
 }
 
 #[test]

@@ -177,6 +177,47 @@ async fn a_drained_node_gets_nothing_by_itself() {
     cluster.assert_calm_logs();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_drains_at_once_one_is_refused() {
+    let cluster = Cluster::start(&Shape { exports: 2, ..Shape::default() }).await;
+    for _ in 0..3 {
+        let said = std::thread::scope(|both| {
+            let drains = ["a", "b"].map(|node| both.spawn(|| order(&cluster, node, &["drain"])));
+            drains.map(|drain| drain.join().expect("a drain"))
+        });
+        let drained = ["a", "b"].map(|node| said[usize::from(node == "b")].0.then_some(node));
+        let (node, other) = match drained {
+            [Some(_), None] => ("a", "b"),
+            [None, Some(_)] => ("b", "a"),
+            _ => panic!("{said:?}"),
+        };
+        assert!(is_drained(&cluster, node).await && !is_drained(&cluster, other).await, "{said:?}");
+        cluster.wait_mirrored(other, ONE).await;
+        cluster.wait_mirrored(other, TWO).await;
+        let (ok, said) = order(&cluster, node, &["undrain", "--giveback", "--wait", "60"]);
+        assert!(ok, "{said}");
+        cluster.wait_mirrored("a", ONE).await;
+        cluster.wait_mirrored("b", TWO).await;
+    }
+    cluster.assert_calm_logs();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_goes_home_by_itself_is_drilled_too() {
+    let mut cluster = Cluster::files(&Shape::default());
+    cluster.own_files();
+    cluster.start_all();
+    cluster.bring_home().await;
+    let (ok, said) = order(&cluster, "a", &["export", "set", ONE, "giveback_after_s=0"]);
+    assert!(ok, "{said}");
+    let (code, found) = drill(&cluster, &["--max-pause-ms", "20000", "--seconds", "60"]);
+    assert_eq!((code, &found["verdict"]), (Some(0), &Value::from("PASS")), "{found:#}");
+    assert!(found["moves"][1]["phases"]["pause_us"].as_u64() > Some(0), "{found:#}");
+    cluster.wait_mirrored("a", ONE).await;
+    assert_nothing_is_left(&cluster).await;
+    cluster.assert_calm_logs();
+}
+
 /// The answer to a request line.
 fn http(cluster: &Cluster, node: &str, request: &str) -> String {
     let ip = cluster.config.node(node).expect("a node of the cluster").address.ip();
