@@ -9,12 +9,14 @@ use failover::guardian::{
 use failover::net::Port;
 
 use super::identity::Identity;
+use super::priority;
 use crate::config::Config;
 use crate::config::model;
 use crate::tls::{Credentials, Principal};
 
 /// Runs until the server ends for good or a signal asks for it.
 pub fn serve(config: Config, node: String) -> anyhow::Result<ExitCode> {
+    priority::raise();
     let credentials = Credentials::load(&config.tls_files(&Principal::Node(node.clone())))?;
     let identity = Identity::new(*config.cluster.as_bytes(), &node)?;
     let peer = match config.peer_of(&node) {

@@ -22,6 +22,7 @@ mod metrics;
 mod names;
 mod op_text;
 pub mod pauses;
+mod priority;
 mod reload;
 mod rpcb_client;
 mod rpcbind;

@@ -44,6 +44,7 @@ pub fn witness(config: Config) -> anyhow::Result<ExitCode> {
     let Some(me) = config.witness.clone() else {
         bail!("{} has no [witness] section: there is nothing to run here", config.path.display());
     };
+    super::priority::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         let credentials = Credentials::load(&config.tls_files(&Principal::Witness))?;
