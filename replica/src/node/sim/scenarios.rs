@@ -12,7 +12,6 @@ use crate::node::{
     Durability, GateState, Input, Node, NodeConfig, NodeStatus, Output, OwnDisk, Restored, Role, Third,
     Verdict, VerdictKind,
 };
-use crate::planted::{Planted, plant};
 
 fn pair(third: Third) -> World {
     let mut world = World::new(Setup { seed: 4, third, durability: Durability::Disk });
@@ -152,7 +151,8 @@ fn a_verdict_needs_a_node_that_was_in_sync() {
 fn killed_after(ms: u64) -> (bool, bool) {
     let mut world = pair(Third::StandIn);
     world.lose_power(1);
-    served_after(&mut world, 0, 1_500);
+    let next = world.now + 1_500 * MS;
+    world.run_until(next);
     assert!(status(&world, 0).stand_in, "it goes on by a verdict");
     world.start(1);
     let next = world.now + ms * MS;
@@ -170,20 +170,15 @@ fn killed_after(ms: u64) -> (bool, bool) {
 
 /// Goal: two servers never come of a verdict that a primary got and one that its backup asks for while it follows a primary that
 /// may commit alone: that one goes on by itself after a restart. Method: the backup is down, the primary goes on by a
-/// verdict, the backup comes back and follows; kill the primary at many moments until both are in sync again, and
-/// after. The same with the bug shows that there is something to see.
+/// verdict, the backup comes back and follows; kill the primary at many moments until both are in sync again, and after. (The
+/// moment at which the bug shows is short: `planted` of `tests/sim` meets it.)
 #[test]
 fn a_backup_of_a_primary_that_goes_on_alone_asks_for_no_verdict() {
-    let moments = || (0..1_500).step_by(15).map(killed_after).collect::<Vec<_>>();
-    let outcomes = moments();
+    let outcomes: Vec<_> = (0..1_500).step_by(15).map(killed_after).collect();
     let count = |what: (bool, bool)| outcomes.iter().filter(|o| **o == what).count();
     let (waits, takes_over) = (count((true, false)), count((false, true)));
     assert_eq!(count((true, true)), 0, "two nodes have the third vote");
     assert!(waits > 5 && takes_over > 5, "{waits} backups wait for the primary, {takes_over} take over");
-    plant(Some(Planted::AskBehindOpenGate));
-    let outcomes = moments();
-    plant(None);
-    assert!(outcomes.contains(&(true, true)), "nothing is seen of the bug");
 }
 
 fn single(restored: Restored, cfg: NodeConfig) -> (Node, Vec<Output>) {
