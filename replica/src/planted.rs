@@ -58,11 +58,13 @@ pub enum Planted {
     ReplayStaleTail,
     /// The mark of being the only copy goes before the backup is level.
     UnmarkSoloEarly,
+    /// A backup asks for a verdict although its primary may have gone on alone.
+    AskBehindOpenGate,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::ReplyBeforeCommit,
         Self::SkipLogSync,
         Self::VoteBeforeSync,
@@ -88,6 +90,7 @@ impl Planted {
         Self::VoteWithinPromise,
         Self::ReplayStaleTail,
         Self::UnmarkSoloEarly,
+        Self::AskBehindOpenGate,
     ];
 }
 

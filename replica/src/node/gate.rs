@@ -46,6 +46,11 @@ impl Gate {
 }
 
 impl Node {
+    /// As leader: every commit waits for the peer, also after a restart of this node.
+    pub(super) fn needs_both(&self) -> bool {
+        self.gate.is_closed() && !self.stable.solo && !self.stable.stand_in
+    }
+
     pub(super) fn detection_deadline(&self) -> u64 {
         let watches = matches!(self.gate.state, GateState::Closed | GateState::Closing);
         if !watches || self.unreplicated() || self.peer_is_lost() || !self.is_leader() {
@@ -106,6 +111,8 @@ impl Node {
             }
             GateState::Unmarking if self.persistence.is_durable(self.gate.seq) => {
                 self.gate = Gate { sent: self.gate.sent, ..Gate::default() };
+                // The peer is to know soon that it may ask for a verdict.
+                self.lease.next_ping = self.now;
                 self.event(out, tracing::Level::INFO, "the peer is in sync again");
             }
             _ => {}

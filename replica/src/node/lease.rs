@@ -52,6 +52,7 @@ impl Node {
             last_index: self.last_index().max(owed),
             lease_ns: self.cfg.timing.lease_ns,
             disk_hangs: self.disk_hangs(),
+            needs_both: self.needs_both(),
         };
         // raft-rs's heartbeat resumes a peer that is being probed, and brings the commit index.
         self.raw.ping();
@@ -74,6 +75,8 @@ impl Node {
         self.election.promise(self.now, &self.cfg);
         self.peer.disk_hangs = ping.disk_hangs;
         self.catch_up.heard_leader(ping);
+        // What that leader commits alone from now on, this node need not have.
+        self.peer.was_in_sync &= ping.needs_both || planted(Planted::AskBehindOpenGate);
         self.send_pong(Pong {
             term: ping.term,
             sent_ns: ping.sent_ns,

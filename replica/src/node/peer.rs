@@ -39,7 +39,8 @@ pub(super) struct Peer {
     silent_when_elected: bool,
     elected_at: u64,
     down_since: u64,
-    /// This process had everything committed and so had the peer: from then on nothing was committed without both.
+    /// This process had everything committed and so had the peer: from then on nothing was committed without both. Who
+    /// follows knows that only from the leader: one that has the third vote itself may go on, and does so again after a restart.
     pub was_in_sync: bool,
     image_said: bool,
 }

@@ -50,6 +50,8 @@ pub(super) struct CatchUp {
     target: Option<LogIndex>,
     /// What the leader last said to be committed.
     committed: LogIndex,
+    /// It last said that nothing is committed without this node.
+    needs_both: bool,
 }
 
 impl CatchUp {
@@ -61,6 +63,8 @@ impl CatchUp {
     pub fn heard_leader(&mut self, ping: &Ping) {
         self.target.get_or_insert(ping.last_index);
         self.committed = ping.commit;
+        // Planted: what a leader commits alone does not matter.
+        self.needs_both = ping.needs_both || planted(Planted::AskBehindOpenGate);
     }
 
     fn is_level(&self, term: Term) -> bool {
@@ -88,7 +92,7 @@ impl Node {
     pub(super) fn end_recovering(&mut self, out: &mut Vec<Output>) {
         let term = self.term();
         if !self.is_leader() && !self.stable.recovering && self.catch_up.has_what_is_committed(term) {
-            self.peer.was_in_sync |= self.peer.talking;
+            self.peer.was_in_sync |= self.peer.talking && self.catch_up.needs_both;
         }
         if !self.stable.recovering {
             self.end_locks_lost(out);

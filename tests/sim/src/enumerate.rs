@@ -69,6 +69,7 @@ fn setup(durability: Durability) -> Setup {
         wal_bytes_max: 1 << 20,
         giveback_ns: None,
         think_ns: MS,
+        strikes: false,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod ops;
 mod queue;
 mod rng;
 pub mod run;
+mod strike;
 pub mod swarm;
 mod trace;
 mod trouble;

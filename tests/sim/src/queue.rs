@@ -139,6 +139,10 @@ pub enum Event {
     PowerOn(usize),
     /// Something goes wrong.
     Trouble,
+    /// A look for a moment to strike at.
+    Strike,
+    /// The blow: this host, which led alone.
+    Blow(usize),
 }
 
 /// See the module.

@@ -85,6 +85,9 @@ fn all(world: &mut World) {
         world.fail(format!("a new pair does not serve: {why}"));
     }
     world.at(0, Event::Trouble);
+    if world.setup.strikes {
+        world.at(0, Event::Strike);
+    }
     let until = world.now + world.setup.trouble_ns;
     world.run_until(until);
     world.trouble = false;

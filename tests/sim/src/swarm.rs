@@ -70,6 +70,8 @@ pub struct Setup {
     pub giveback_ns: Option<u64>,
     /// Mean time between two calls of a slot, ns.
     pub think_ns: u64,
+    /// Blows at the worst moment: see `strike`. No seed chooses them by itself.
+    pub strikes: bool,
 }
 
 impl Setup {
@@ -110,6 +112,7 @@ impl Setup {
             wal_bytes_max: 1 << 20,
             giveback_ns: rng.one_in(2).then_some(2_000 * MS),
             think_ns: rng.between(5, 60) * MS,
+            strikes: false,
         }
     }
 

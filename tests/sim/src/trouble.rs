@@ -40,7 +40,8 @@ impl World {
         }
     }
 
-    fn fault(&mut self, kind: &'static str) {
+    /// Counts a fault.
+    pub fn fault(&mut self, kind: &'static str) {
         self.trace.say(self.now, format!("fault: {kind}"));
         *self.stats.faults.entry(kind).or_default() += 1;
     }

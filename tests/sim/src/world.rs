@@ -1,6 +1,6 @@
 //! The simulated world: two hosts, a witness, clients, the network between them, and a queue of what happens when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use replica::node::{Durability, GateState, Third, Timing};
 use replica::planted::{Planted, planted};
@@ -22,6 +22,8 @@ use crate::trace::Trace;
 
 /// One millisecond in ns.
 pub const MS: u64 = 1_000_000;
+/// Planted: so many states of the witness are not durable.
+const WITNESS_FORGETS: usize = 8;
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub struct Witness {
     identity: u64,
     voters: Option<Vec<WitnessVoter>>,
     disk: Vec<Option<WitnessState>>,
+    /// Newer than that, and lost with it.
+    unsynced: Vec<VecDeque<Option<WitnessState>>>,
 }
 
 /// See the module.
@@ -122,7 +126,12 @@ impl World {
             trace: Trace::new(print),
             queue: Queue::default(),
             hosts,
-            witness: Witness { identity: 77, voters: None, disk: vec![None; exports] },
+            witness: Witness {
+                identity: 77,
+                voters: None,
+                disk: vec![None; exports],
+                unsynced: vec![VecDeque::new(); exports],
+            },
             session: Session::default(),
             clients: Vec::new(),
             conns: BTreeMap::new(),
@@ -247,6 +256,8 @@ impl World {
             Event::Copy(h, export) => self.copy(h, export),
             Event::PowerOn(h) => self.power_on(h),
             Event::Trouble => self.trouble_comes(),
+            Event::Strike => self.looks_for_strike(),
+            Event::Blow(h) => self.blow(h),
         }
     }
 
@@ -319,6 +330,7 @@ impl World {
 
     /// Its process dies.
     pub fn kill_witness(&mut self) {
+        self.witness.unsynced.iter_mut().for_each(VecDeque::clear);
         if self.witness.voters.take().is_some() {
             self.say("the witness is dead");
         }
@@ -337,8 +349,13 @@ impl World {
         let (state, reply) = voter.step(self.now, request);
         if state.is_some() {
             // Durable before the answer; a crash in between only loses the answer.
-            // Planted: it is not durable, and the next start finds what was there before.
-            if !planted(Planted::WitnessForgets) {
+            let unsynced = &mut self.witness.unsynced[export];
+            unsynced.push_back(state);
+            // Planted: the last few are not durable, and the next start finds what was there before.
+            let kept = if planted(Planted::WitnessForgets) { WITNESS_FORGETS } else { 0 };
+            while unsynced.len() > kept
+                && let Some(state) = unsynced.pop_front()
+            {
                 self.witness.disk[export] = state;
             }
         }
