@@ -8,6 +8,11 @@ use crate::queue::Event;
 use crate::swarm::Setup;
 use crate::world::{MS, Stats, World};
 
+/// Seeds that show what docs/simulation.md calls open: a fault whose end is an error for a person, where more is to come.
+/// 102: a log's fdatasync fails, the server is started again without a boot of the machine, and the power goes: what the kernel
+/// took for written is not there.
+pub const OPEN: [u64; 1] = [102];
+
 /// A new pair serves after so long.
 const BEGIN_NS: u64 = 3_000 * MS;
 /// After the last fault, everything is served with both copies within this time: what hangs has ended, a recovering
