@@ -147,6 +147,7 @@ async fn server() -> i32 {
     local
         .run_until(async move {
             if dir.join("raise").exists() {
+                link.lease(EXPORT, monotonic_ns() + LEASE.as_nanos() as u64);
                 match link.raise(EXPORT, Vec::new()).await {
                     Ok(listeners) => listeners.tcp.into_iter().for_each(|l| serve(l, id)),
                     Err(e) => log(format!("refused: {e}")),
@@ -174,7 +175,8 @@ async fn server() -> i32 {
 /// A line in the log of this test's processes.
 fn append(dir: &Path, line: String) {
     let mut f = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
-    writeln!(f, "{line}").unwrap();
+    // In one write: several processes append.
+    f.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// An export as a line of the file `exports` names it.
@@ -257,6 +259,9 @@ impl Guardian {
 
 impl Drop for Guardian {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what its processes said:\n{}", self.log());
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
