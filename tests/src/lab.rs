@@ -73,8 +73,8 @@ const KINDS: [Kind; 6] = [
         name: "planned",
         what: "planned takeover",
         happen: |lab| {
-            let out = lab.hanfs("b", &["takeover", "/one"]);
-            assert!(out.status.success(), "{}\n{}", text(&out), lab.describe());
+            // Refused, with the reason, where node a does not serve it just then: a lease lapses on a machine that is too busy.
+            lab.wait("node b takes /one over", || lab.hanfs("b", &["takeover", "/one"]).status.success());
         },
         mend: |_| (),
     },
@@ -471,8 +471,7 @@ impl Lab {
     /// Gives every export back to its home that is not there, and waits until all are protected.
     pub fn give_back(&self) {
         for (path, home, _) in EXPORTS {
-            let out = self.hanfs(home, &["giveback", path]);
-            assert!(out.status.success(), "{}\n{}", text(&out), self.describe());
+            self.wait("an export goes home", || self.hanfs(home, &["giveback", path]).status.success());
             self.wait_served(path, home, true);
         }
     }
